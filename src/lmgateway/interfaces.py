@@ -1,0 +1,122 @@
+"""
+Every interface of the gateway, each outcome of each method in its docstring.
+
+An interface is here because it has a second implementation or a test needs one. All zope Interface classes are imported
+from here, so that mypy-zope checks each implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.web.iweb import IBodyProducer, IResponse
+from zope.interface import Attribute, Interface
+
+from lmgateway.message import ActiveModel, HeaderPairs, Injection, Principal, RequestHead, Rewritten, Scope
+
+
+class IAddressPolicy(Interface):
+    """Who may connect at all."""
+
+    def permits(address: str) -> bool:
+        """
+        :param address: a textual IP address, IPv4, IPv6 (a zone id is ignored) or IPv4-mapped IPv6.
+        :return: whether it may ask anything. What is no IP address may not.
+        """
+
+
+class IAuthenticator(Interface):
+    """Who is asking."""
+
+    realm: str = Attribute("The protection space, for the challenge of a 401 (RFC 9110 section 11.5).")
+
+    def authenticate(head: RequestHead) -> Principal:
+        """
+        Pure and constant in time over which key it was.
+
+        :return: the principal that the head's one credential names.
+        :raise Unauthenticated: there is none, there are several, it is malformed, unknown or expired.
+        """
+
+
+class IAuthorizer(Interface):
+    """What a principal may do."""
+
+    def permit(principal: Principal, scope: Scope) -> None:
+        """
+        :return: None when the principal may.
+        :raise Forbidden: it lacks the scope; the message names the scope.
+        """
+
+
+class IRequestRewriter(Interface):
+    """Complete a JSON request on its way to LM Studio."""
+
+    def rewrite(body: bytes, injections: Sequence[Injection], watch: frozenset[str] = frozenset()) -> Rewritten:
+        """
+        Add each injection whose member (and every ``unless``) the top-level object lacks; change nothing else. Pure, and
+        idempotent.
+
+        :param body: the request body, whole.
+        :param injections: what to add, in this order.
+        :param watch: further top-level names whose presence the caller wants told (``Rewritten.members``).
+        :return: the body to send; the very same bytes when nothing was missing.
+        :raise BadRequest: the body is no JSON object, is not UTF-8, is nested too deeply, or names twice a member that
+            the gateway reads (``model``, ``stream``, an injection's or a watched one).
+        """
+
+
+class IHeaderPolicy(Interface):
+    """Which header fields cross the gateway. Both methods are total on arbitrary bytes."""
+
+    def upstreamHeaders(head: RequestHead) -> HeaderPairs:
+        """
+        The client's end-to-end fields, spelled and ordered as they came; none that is hop-by-hop or named in
+        ``Connection``, no credential of the client's, no framing (``Host``, ``Content-Length``, ``Expect``); LM Studio's
+        own token where one is configured.
+        """
+
+    def downstreamHeaders(headers: HeaderPairs) -> HeaderPairs:
+        """The upstream's end-to-end fields, spelled and ordered as they came; framing is the channel's business."""
+
+
+class IActiveModel(Interface):
+    """The active model, and that it survives a crash."""
+
+    def current() -> ActiveModel | None:
+        """The model that requests without one are given, from memory."""
+
+    def activate(model: ActiveModel) -> Deferred[None]:
+        """
+        Make ``model`` the active one.
+
+        :return: fires once a ``kill -9`` can no longer undo it, and only then does :meth:`current` tell it; fails with
+            :class:`lmgateway.errors.Unavailable` when it could not be stored, and then nothing has changed.
+        """
+
+    def deactivate() -> Deferred[None]:
+        """Have no active model; otherwise like :meth:`activate`."""
+
+
+class IReplayable(IBodyProducer):
+    """A body that can be produced again from its beginning, so that a request may be sent a second time."""
+
+
+class IUpstream(Interface):
+    """Where requests go."""
+
+    def send(method: bytes, target: bytes, headers: HeaderPairs, body: IBodyProducer | None) -> Deferred[IResponse]:
+        """
+        Send one request.
+
+        :param target: the request target in origin form, sent byte for byte.
+        :param headers: end-to-end fields only; ``Host`` and framing are added.
+        :return: fires with the response once its head is complete. Its ``headers`` are
+            :class:`lmgateway.wire.agent.VerbatimHeaders`. Somebody must call ``deliverBody``. Fails with
+            :class:`~lmgateway.errors.UpstreamUnavailable` (no connection), :class:`~lmgateway.errors.UpstreamBroken` (it
+            broke off, or spoke no HTTP) or ``CancelledError``. Cancelling closes the connection at once.
+        """
+
+    def close() -> Deferred[None]:
+        """Close what is pooled. Fires when it is closed."""

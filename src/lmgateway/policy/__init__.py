@@ -1,0 +1,1 @@
+"""What decides. Pure: no reactor, no clock but one passed in, no Twisted web objects."""

@@ -1,0 +1,1 @@
+"""What answers: Klein, and the proxy as a leaf."""
