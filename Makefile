@@ -1,0 +1,68 @@
+# `make run` starts the gateway, `make test` tests it. Both need python3 (3.11 or newer, with venv) and nothing else.
+#
+#   make run      the gateway in front of LM Studio, or of a built-in simulator where none answers
+#   make test     the tests
+#   make check    lint, format and types
+#   make e2e      real clients against a real model server; installs what it needs, some 400 MB
+#   make bench    benchmarks; installs what they need
+#   make format   reformat the code
+#   make install  the environment of the above, and no more
+#   make clean    throw away what can be made again
+
+PYTHON ?= python3
+VENV := .venv
+RUFF := $(VENV)/bin/ruff
+RUFFRC := --config .ci/ruff.toml
+comma := ,
+
+.PHONY: run test check e2e bench format install clean
+
+run: $(VENV)/.run
+	@$(VENV)/bin/lmgateway run
+
+test: $(VENV)/.dev
+	@$(VENV)/bin/python -m pytest -n 2
+
+check: $(VENV)/.dev
+	$(RUFF) check $(RUFFRC) .
+	$(RUFF) format $(RUFFRC) --check .
+	$(VENV)/bin/mypy src
+
+e2e: $(VENV)/.dev
+	@$(VENV)/bin/python e2e/run.py
+
+bench: $(VENV)/.dev
+	@$(VENV)/bin/python bench/run.py
+
+format: $(VENV)/.dev
+	$(RUFF) check $(RUFFRC) --fix-only .
+	$(RUFF) format $(RUFFRC) .
+
+install: $(VENV)/.dev
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf src/*.egg-info src/twisted/plugins/dropin.cache _trial_temp*
+
+# Installed again whenever what is to be installed has changed.
+$(VENV)/.run: setup.cfg pyproject.toml
+	$(call makeVenv,.)
+
+$(VENV)/.dev: setup.cfg pyproject.toml
+	$(call makeVenv,.[test$(comma)check])
+	@touch $(VENV)/.run
+
+# A virtual environment holding the gateway, editable. $(1): what pip is to install.
+define makeVenv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "lmgateway needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing)."; \
+	  echo "Install a newer one, or name it: make $(or $(MAKECMDGOALS),run) PYTHON=python3.12"; exit 1; } >&2
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON)' cannot make virtual environments: its venv module is missing."; \
+	  echo "On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; } >&2
+	@echo "Installing lmgateway into $(VENV) (once; needs the network) ..."
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '$(1)'
+	@touch $@
+endef
