@@ -2,4 +2,4 @@
 
 from twisted.application.service import ServiceMaker
 
-lmgateway = ServiceMaker("lmgateway", "lmgateway.tap", "LM Studio, safely on a LAN.", "lmgateway")  # type: ignore[no-untyped-call]
+lmgateway = ServiceMaker("lmgateway", "lmgateway.tap", "LM Studio, safely on a LAN.", "lmgateway")

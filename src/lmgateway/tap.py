@@ -1,0 +1,104 @@
+# -*- test-case-name: tests.test_tap -*-
+"""
+``twistd lmgateway``: options in, a service out. The only module that touches the global reactor.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.logger import Logger
+
+from lmgateway.gateway import Announcement, Gateway, StartError
+from lmgateway.logs import LoggedService, LogService, Output, twistdOutput
+from lmgateway.options import Options
+from lmgateway.process import Signals
+from lmgateway.settings import Settings, SettingsError
+from lmgateway.state import StateStore
+from lmgateway.statefile import StateError
+
+__all__ = ["Options", "gatewayService", "makeService"]
+
+_log = Logger()
+
+
+class GatewayProcess(LoggedService):
+    """The gateway, its logs and the signals of its process. A start that fails says why in one line, and exits with 1."""
+
+    def privilegedStartService(self) -> None:
+        """Start what needs privileges, or exit."""
+        try:
+            super().privilegedStartService()
+        except StartError as error:
+            raise SystemExit(f"lmgateway: {error}") from None
+
+
+def announceInLog(announcement: Announcement) -> None:
+    """Tell the addresses; a key that was made just now is printed, once, and never logged."""
+    for address in announcement.addresses:
+        _log.info("Serving at {address}", address=address)
+    if announcement.generatedKey is not None:
+        print(  # noqa: T201 - a log is kept, and this must be seen once only
+            f"A key was made for this gateway. It is shown only now: {announcement.generatedKey}", flush=True
+        )
+
+
+def makeService(options: Options) -> MultiService:
+    """
+    Make the service of these options, for ``twistd``.
+
+    :param options: parsed.
+    """
+    from twisted.internet import reactor
+
+    settings = options.settings
+    try:
+        output = twistdOutput(options.parent, settings.log, sys.stdout)
+    except SettingsError as error:
+        raise SystemExit(f"lmgateway: {error}") from None
+    return gatewayService(settings, reactor, announce=announceInLog, reread=options.reload, output=output)
+
+
+def gatewayService(
+    settings: Settings,
+    reactor: Any,
+    *,
+    announce: Callable[[Announcement], None],
+    reread: Callable[[], Settings],
+    output: Output | None,
+) -> MultiService:
+    """
+    Make the service that a whole process runs.
+
+    :param announce: told once all listeners listen.
+    :param reread: gives the settings anew, for SIGHUP; raises SettingsError where they are bad.
+    :param output: where the process log goes, or None if somebody else keeps it.
+    :raise SystemExit: the state or a log cannot be opened; the text says why, in one line.
+    """
+    try:
+        logs = LogService(settings.log, reactor, output, _secretsOf(settings))
+        store = StateStore.open(settings.state.directory, reactor)
+    except (SettingsError, StateError) as error:
+        raise SystemExit(f"lmgateway: {error}") from None
+    gateway = Gateway(settings, reactor, store, announce, logs.access.record)
+
+    def reload() -> None:
+        try:
+            fresh = reread()
+            logs.reconfigure(fresh.log, _secretsOf(fresh))
+        except SettingsError as error:
+            _log.error("The configuration was not read again; the old one stays: {error}", error=str(error))
+        else:
+            gateway.reload(fresh)
+
+    process = GatewayProcess(logs)
+    gateway.setServiceParent(process)
+    Signals(reactor, reload, gateway.hurry).setServiceParent(process)
+    return process
+
+
+def _secretsOf(settings: Settings) -> tuple[str | None, ...]:
+    return settings.access.apiKey, settings.upstream.apiToken

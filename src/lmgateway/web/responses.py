@@ -1,0 +1,96 @@
+# -*- test-case-name: tests.web.test_responses -*-
+"""
+Errors to responses, in one place: whatever goes wrong, wherever, is told the client here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from klein import Klein
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from werkzeug.exceptions import HTTPException
+
+from lmgateway.errors import Fault, GatewayError, InternalError, NotFound, UnsupportedMediaType
+from lmgateway.policy.dialects import DIALECTS, Dialect, dialectForPath
+from lmgateway.wire.request import GatewayRequest
+
+_log = Logger()
+_JSON = (
+    (b"Content-Type", b"application/json"),
+    # A browser that is shown an answer must not take it for a page (threat: error-page injection), nor keep it.
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"Cache-Control", b"no-store"),
+)
+
+
+def dialectOf(request: GatewayRequest) -> Dialect:
+    """In whose shapes a request is to be answered: its route's, or else that which its path suggests."""
+    if request.route is not None:
+        return DIALECTS[request.route.dialect]
+    return dialectForPath(request.head.path)
+
+
+def respondError(request: GatewayRequest, error: GatewayError) -> None:
+    """
+    Answer with an error, in the dialect of the path; or cut off an answer that has begun.
+
+    A client that has left is told nothing. What is not the client's own fault is logged with its reason.
+    """
+    request.error = error
+    if error.fault is not Fault.CLIENT:
+        _log.warn("{requestId}: {message}", requestId=request.requestId, message=error.message)
+    if request.ended:
+        return
+    if request.startedWriting:
+        request.abort()
+        return
+    if error.closes:
+        request.closeAfter()
+    request.sendWhole(error.status, _JSON + error.headers, dialectOf(request).errorBody(error))
+
+
+def respondJson(request: GatewayRequest, value: object, status: int = 200) -> None:
+    """Answer with a JSON value."""
+    if not request.ended:
+        request.sendWhole(status, _JSON, msgspec.json.encode(value))
+
+
+def requireJson(request: GatewayRequest) -> None:
+    """
+    Refuse a body that does not call itself JSON.
+
+    A web page can send any body across origins without asking, but not with this content type (Fetch, CORS-safelisted
+    request headers).
+
+    :raise UnsupportedMediaType: it has another content type, or none.
+    """
+    mediaType = (request.head.first(b"content-type") or b"").partition(b";")[0].strip().lower()
+    if mediaType != b"application/json":
+        msg = "Send the body as JSON, with the header 'Content-Type: application/json'."
+        raise UnsupportedMediaType(msg)
+
+
+def answerErrors(app: Klein) -> None:
+    """Have a Klein app's errors answered like all others, tests' apps included."""
+
+    def failed(_: object, request: Any, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, GatewayError):
+            respondError(request, error)
+        elif isinstance(error, HTTPException):
+            respondError(request, NotFound("There is nothing at this path."))
+        else:
+            defect(request, failure)
+
+    app.handle_errors(Exception)(failed)  # type: ignore[arg-type]  # klein's type knows only its own request
+
+
+def defect(request: GatewayRequest, failure: Failure) -> None:
+    """Answer a mistake of ours with no more than that it is one; the log has the rest."""
+    if not (failure.check(CancelledError) and request.ended):
+        _log.failure("Defect while answering {requestId}", failure, requestId=request.requestId)
+        respondError(request, InternalError("The gateway made a mistake; its log has the details."))

@@ -1,0 +1,98 @@
+# -*- test-case-name: tests.web.test_tree -*-
+"""
+The resource tree, and the one gate before it.
+
+Every request passes :meth:`GatewayRoot.admit` first, in this order: address, request line and headers (the parser has
+judged them), key, route, scope, size. Only then is anything of it rendered, and a body read. What is not in
+:data:`lmgateway.policy.routes.ROUTES` does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET
+
+from lmgateway.errors import Forbidden, GatewayError
+from lmgateway.policy.routes import Route
+from lmgateway.web.responses import respondError
+from lmgateway.web.rules import Rules
+from lmgateway.wire.request import GatewayRequest
+
+API_BODY_LIMIT = 1024 * 1024
+"""Bytes of a body to the gateway's own API: its requests are small, and whoever sends more is mistaken."""
+
+
+class GatewayRoot(Resource):
+    """
+    The root of everything.
+
+    :param rules: who may ask what; assign to change them for what comes after.
+    :param proxy: answers what goes to LM Studio.
+    :param apis: answer the rest, by the first segment of the path.
+    """
+
+    isLeaf = True
+
+    def __init__(self, rules: Rules, proxy: IResource, apis: Mapping[bytes, IResource]) -> None:
+        super().__init__()
+        self.rules = rules
+        self._proxy = proxy
+        self._apis = apis
+
+    def render(self, request: GatewayRequest) -> int:
+        """Admit the request, and have it answered."""
+        try:
+            route = self.admit(request)
+        except GatewayError as error:
+            respondError(request, error)
+            return NOT_DONE_YET
+        if route.kind == "proxy":
+            self._proxy.render(request)
+        else:
+            request.splitPath()
+            self._apis[request.path.split(b"/", 2)[1]].render(request)
+        return NOT_DONE_YET
+
+    def admit(self, request: GatewayRequest) -> Route:
+        """
+        Decide whether a request may be answered at all.
+
+        :return: its route.
+        :raise GatewayError: it may not.
+        """
+        rules = self.rules
+        head = request.head
+        self._admitAddress(head.peer)
+        missing: GatewayError | None = None
+        try:
+            request.route = route = rules.routes.resolve(head.method, head.path)
+        except GatewayError as error:
+            missing = error
+        else:
+            if route.isOpen:
+                return route
+        request.principal = rules.authenticator.authenticate(head)
+        if missing is not None:
+            raise missing
+        if route.scope is not None:
+            rules.authorizer.permit(request.principal, route.scope)
+        if route.kind == "api":
+            request.body.limit = API_BODY_LIMIT
+        request.body.check()
+        return route
+
+    def refuse(self, request: GatewayRequest, error: GatewayError) -> None:
+        """Answer a request whose head is unsound. An address that is not allowed learns no more than that."""
+        try:
+            self._admitAddress(request.head.peer)
+        except Forbidden as forbidden:
+            forbidden.closes = True
+            error = forbidden
+        respondError(request, error)
+
+    def _admitAddress(self, address: str) -> None:
+        if not self.rules.addresses.permits(address):
+            msg = f"Requests from {address} are not allowed here. The gateway's IP_ALLOWLIST says who may ask."
+            raise Forbidden(msg, code="address_not_allowed")

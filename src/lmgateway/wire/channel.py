@@ -1,0 +1,379 @@
+# -*- test-case-name: tests.wire.test_channel -*-
+"""
+Connections from downstream: llhttp parses, ``twisted.web`` Requests answer.
+
+Unlike ``twisted.web``'s own channel this one renders a request when its head is complete, refuses heads that must be
+refused, never buffers a body that nobody reads, and puts a deadline on everything that a client can draw out. Requests
+that are pipelined are answered in order, one at a time.
+
+:mod:`lmgateway.wire.parser` finds the requests, :mod:`lmgateway.wire.body` holds what arrives of a body,
+:mod:`lmgateway.wire.deadlines` knows what took too long, :mod:`lmgateway.wire.site` makes channels and drains them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+from zope.interface import implementer
+
+from lmgateway.errors import GatewayError, RequestTimeout
+from lmgateway.message import HeaderPairs, RequestHead
+from lmgateway.policy.framing import Framing
+from lmgateway.wire.body import IncomingBody
+from lmgateway.wire.deadlines import Deadlines, Overdue
+from lmgateway.wire.parser import NO_HEAD, RequestParser
+from lmgateway.wire.request import GatewayRequest
+
+if TYPE_CHECKING:
+    from lmgateway.wire.site import GatewaySite
+
+STASH_LIMIT = 64 * 1024
+"""Bytes of pipelined requests that may wait unparsed before the socket is no longer read."""
+
+LINGER_BYTES = 1024 * 1024
+"""
+How much is still read and thrown away after an answer that came before the end of its request. A connection that is closed
+with unread bytes is reset, and a reset takes the answer away from a client that is still sending.
+"""
+
+NO_BODY = Framing(length=0, chunked=False, expectsContinue=False, keepAlive=False)
+
+
+@implementer(IPushProducer)
+class GatewayChannel(Protocol):
+    """
+    One connection from downstream.
+
+    :param site: settings, resources and the other connections.
+    """
+
+    transport: Any
+    _parser: RequestParser
+
+    def __init__(self, site: GatewaySite) -> None:
+        self.site = site
+        self._deadlines = Deadlines(site.now())
+        self._queue: deque[GatewayRequest] = deque()
+        self._current: GatewayRequest | None = None
+        self._receiving: GatewayRequest | None = None
+        self._stash: list[bytes] = []
+        self._stashed = 0
+        self._outbox: list[bytes] = []
+        self._producer: Any = None
+        self._advancing = False
+        self._pausedReading = False
+        self._closeAfter = False
+        self._lingering: int | None = None
+        self._closed = False
+
+    # what the transport tells
+
+    def connectionMade(self) -> None:
+        """Begin to count, and to send small writes at once."""
+        setNoDelay = getattr(self.transport, "setTcpNoDelay", None)
+        if setNoDelay is not None:
+            setNoDelay(True)
+        peer = getattr(self.transport.getPeer(), "host", "")
+        self._parser = RequestParser(self, self.site.limits, peer, secure=self.isSecure())
+        self.transport.registerProducer(self, True)
+        self.site.opened(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Parse, unless a request is still to be answered; answer what is complete."""
+        if self._lingering is not None:
+            self._lingering -= len(data)
+            if self._lingering < 0:
+                self.loseConnection()
+        elif self._queue or self._stash or (self._current is not None and self._receiving is None):
+            self._stash.append(data)
+            self._stashed += len(data)
+            if self._stashed > STASH_LIMIT:
+                self.pauseBody()
+        else:
+            self._parser.feed(data)
+            self._advance()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell every request of this connection that nobody waits for it."""
+        self._closed = True
+        self._parser.stop()
+        self._stash.clear()
+        requests = [*([self._current] if self._current is not None else []), *self._queue]
+        self._current = self._receiving = self._producer = None
+        self._queue.clear()
+        for request in requests:
+            request.connectionLost(Failure(ConnectionLost("the client closed the connection")))
+            self.site.ended(request)
+        self.site.closed(self)
+
+    # what the parser tells
+
+    def headBegun(self) -> None:
+        """The first byte of a head came."""
+        self._deadlines.headBegun(self.site.now())
+
+    def headReceived(self, head: RequestHead, framing: Framing) -> None:
+        """Queue the request; it is answered once the parser has returned."""
+        self._receiving = self._enqueue(head, framing)
+
+    def bodyReceived(self, data: bytes) -> None:
+        """A piece of the body."""
+        if self._receiving is not None:
+            self._receiving.body.dataReceived(data)
+
+    def messageReceived(self) -> None:
+        """The request is whole."""
+        receiving, self._receiving = self._receiving, None
+        self._deadlines.bodyEnded()
+        if receiving is not None:
+            receiving.body.messageComplete()
+
+    def refused(self, head: RequestHead, error: GatewayError) -> None:
+        """Answer once, in its turn, and close. Inside a body it is the request of that body that fails."""
+        receiving, self._receiving = self._receiving, None
+        self._deadlines.headEnded()
+        if receiving is not None:
+            self._closeAfter = True
+            receiving.body.fail(Failure(error))
+        else:
+            self._enqueue(head, NO_BODY, error)
+
+    # answering, in order
+
+    def _enqueue(self, head: RequestHead, framing: Framing, refusal: GatewayError | None = None) -> GatewayRequest:
+        site = self.site
+        self._deadlines.headEnded()
+        length = None if framing.chunked else framing.length or 0
+        body = IncomingBody(self, length, site.limits.maxBody, expectsContinue=framing.expectsContinue)
+        request = GatewayRequest(self, head, body, site.nextRequestId(), site.now(), refusal)
+        request.keepsAlive = framing.keepAlive
+        self._queue.append(request)
+        return request
+
+    def _advance(self) -> None:
+        """Answer what is queued; then parse what is stashed. Never from within itself."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while not self._closed:
+                if self._current is None and self._queue:
+                    self._answerNext()
+                elif self._stash and not self._queue and (self._current is None or self._receiving is not None):
+                    stash, self._stash, self._stashed = b"".join(self._stash), [], 0
+                    self._parser.feed(stash)
+                else:
+                    break
+        finally:
+            self._advancing = False
+        if self._receiving is not None and self._receiving is self._current:
+            self._deadlines.bodyBegun(self.site.now())
+
+    def _answerNext(self) -> None:
+        self._current = request = self._queue.popleft()
+        # A parser that has stopped after this request has read something that it must not read on from.
+        if not request.keepsAlive or (self._parser.stopped and not self._queue):
+            self._closeAfter = True
+        request.process()
+
+    def requestDone(self, request: GatewayRequest) -> None:
+        """The answer is written (``twisted.web`` calls this): go on with the next request, or close."""
+        self.flush()
+        self._current = None
+        self._producer = None
+        self.site.ended(request)
+        if self._closed:
+            return
+        unread = self._receiving is request
+        if self._closeAfter or unread or self.site.draining:
+            self._close(linger=unread or request.refusal is not None)
+            return
+        self._deadlines.answered(self.site.now(), idle=not self._queue)
+        self.resumeBody()
+        self._advance()
+
+    # what a request asks of its channel (the shape is twisted.web's, as of its H2Stream)
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Write the head of an answer made of ``twisted.web`` Headers."""
+        pairs = tuple((name, value) for name, values in headers.getAllRawHeaders() for value in values)
+        if self._current is not None:
+            self.writeHead(int(code), reason, pairs, self._current)
+
+    def writeHead(self, status: int, reason: bytes, headers: HeaderPairs, request: GatewayRequest) -> None:
+        """Hold the head back until there is a body to go with it, or :meth:`flush`: one write instead of two."""
+        request.firstByteAt = self.site.now()
+        lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
+        dated = False
+        for name, value in headers:
+            lines.append(name + b": " + value + b"\r\n")
+            dated = dated or name.lower() == b"date"
+        if not dated:
+            # "An origin server with a clock MUST generate a Date header field" (RFC 9110 section 6.6.1); so does a
+            # recipient that forwards an answer without one.
+            lines.append(self.site.dateLine())
+        lines.append(b"X-Request-Id: " + request.requestId.encode("ascii") + b"\r\n")
+        if self._closeAfter or self.site.draining or self._receiving is request:
+            lines.append(b"Connection: close\r\n")
+        elif request.clientproto == b"HTTP/1.0":
+            lines.append(b"Connection: keep-alive\r\n")
+        lines.append(b"\r\n")
+        self._outbox.append(b"".join(lines))
+
+    def write(self, data: bytes) -> None:
+        """Write a piece of an answer, with the head before it where that still waits."""
+        if self._outbox:
+            self._outbox.append(data)
+            self.flush()
+        elif not self._closed:
+            self.transport.write(data)
+
+    def writeSequence(self, pieces: list[bytes]) -> None:
+        """Write several pieces in one."""
+        self.write(b"".join(pieces))
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        if self._outbox:
+            outbox, self._outbox = self._outbox, []
+            if not self._closed:
+                self.transport.write(outbox[0] if len(outbox) == 1 else b"".join(outbox))
+
+    def closeAfter(self) -> None:
+        """Close when the current answer is finished."""
+        self._closeAfter = True
+
+    def cut(self, *, reset: bool) -> None:
+        """End the connection in the midst of an answer: after what was written, or at once."""
+        self.flush()
+        if reset:
+            self.abortConnection()
+        else:
+            self.loseConnection()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: FBT001 - IConsumer
+        """Let the current answer's source be held back while the client does not read."""
+        if not streaming:
+            msg = "only push producers: there is nothing here that would pull"
+            raise ValueError(msg)
+        self._producer = producer
+        if self._deadlines.isStalled:
+            producer.pauseProducing()
+
+    def unregisterProducer(self) -> None:
+        """The current answer's source has nothing more to give."""
+        self._producer = None
+
+    def getPeer(self) -> Any:
+        """Tell the address of the other end."""
+        return self.transport.getPeer()
+
+    def getHost(self) -> Any:
+        """Tell the address of this end."""
+        return self.transport.getHost()
+
+    def isSecure(self) -> bool:
+        """Whether the connection is TLS."""
+        return hasattr(self.transport, "getPeerCertificate")
+
+    # backpressure from downstream: the transport tells
+
+    def pauseProducing(self) -> None:
+        """The client does not take what is written."""
+        self._deadlines.stalled(self.site.now())
+        if self._producer is not None:
+            self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The client took all of it."""
+        self._deadlines.flowing()
+        if self._producer is not None:
+            self._producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The connection is going; ``connectionLost`` tells the rest."""
+
+    # backpressure from upstream: the body tells
+
+    def pauseBody(self) -> None:
+        """Read no more of the socket: the body's consumer is behind."""
+        if not self._pausedReading and not self._closed:
+            self._pausedReading = True
+            self._deadlines.readingPaused(self.site.now())
+            self.transport.pauseProducing()
+
+    def resumeBody(self) -> None:
+        """Read on, unless too much waits already."""
+        if self._pausedReading and not self._closed and (self._stashed <= STASH_LIMIT or self._current is None):
+            self._pausedReading = False
+            self._deadlines.readingResumed(self.site.now())
+            self.transport.resumeProducing()
+
+    def sendContinue(self) -> None:
+        """Have the client send its body."""
+        if not self._closed and self._current is not None and not self._current.startedWriting:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    # closing
+
+    def closeWhenIdle(self) -> None:
+        """Close now if nothing is being answered, else after the answer (the site is draining)."""
+        if self._current is None and not self._queue:
+            self.loseConnection()
+
+    def loseConnection(self) -> None:
+        """Close, after what is written."""
+        if not self._closed:
+            # TLS does not say goodbye while a producer is registered.
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def abortConnection(self) -> None:
+        """Close at once."""
+        if not self._closed:
+            self.transport.abortConnection()
+
+    def _close(self, *, linger: bool) -> None:
+        self._queue.clear()
+        self._stash.clear()
+        self._stashed = 0
+        self._parser.stop()
+        closeWriting = getattr(self.transport, "loseWriteConnection", None)
+        if not linger or self.isSecure() or closeWriting is None:
+            self.loseConnection()
+            return
+        self._lingering = LINGER_BYTES
+        self._deadlines.lingering(self.site.now())
+        self.resumeBody()
+        self.transport.unregisterProducer()
+        closeWriting()
+
+    def checkDeadlines(self, now: float) -> None:
+        """Do what is due. The site calls this once a second."""
+        receiving = self._receiving
+        overdue = self._deadlines.overdue(
+            now,
+            self.site.limits,
+            bodyBytes=receiving.body.received if receiving is not None else 0,
+            answering=self._current is not None,
+        )
+        if overdue is Overdue.LINGER or overdue is Overdue.WRITE:
+            self.abortConnection()
+        elif overdue is Overdue.IDLE:
+            self.loseConnection()
+        elif overdue is Overdue.HEAD:
+            self._parser.stop()
+            self.refused(NO_HEAD, RequestTimeout("The request head did not arrive in time.", closes=True))
+            self._advance()
+        elif overdue is Overdue.BODY and receiving is not None:
+            self._closeAfter = True
+            self._deadlines.bodyEnded()
+            rate = self.site.limits.bodyRate
+            msg = f"The request body came more slowly than {rate} bytes a second."
+            receiving.body.fail(Failure(RequestTimeout(msg, closes=True)))

@@ -1,0 +1,144 @@
+# -*- test-case-name: tests.wire.test_relay -*-
+"""
+Answers on their way from LM Studio to the client.
+
+Each piece goes on as soon as it comes. A client that reads slowly slows LM Studio; a client that leaves makes it stop; an
+answer that breaks off upstream is never passed off as whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
+
+from lmgateway.errors import GatewayError, UpstreamBroken, UpstreamSilent
+from lmgateway.message import HeaderPairs
+from lmgateway.policy.catchall import UnexpectedEndpoint
+from lmgateway.wire.request import GatewayRequest
+from lmgateway.wire.silence import SilenceTimer
+
+
+class ResponseRelay(Protocol):
+    """
+    Passes one answer on.
+
+    :param request: the downstream request that it answers.
+    :param response: the upstream's answer, its body still unread.
+    :param headers: the end-to-end fields to send.
+    :param errorEvent: makes, of an error, the event that ends a broken stream in the client's dialect.
+    :param silence: cuts the answer off when nothing comes for too long.
+    :param isStream: whether the answer is an event stream.
+    """
+
+    def __init__(
+        self,
+        request: GatewayRequest,
+        response: IResponse,
+        headers: HeaderPairs,
+        errorEvent: Callable[[GatewayError], bytes],
+        silence: SilenceTimer,
+        *,
+        isStream: bool,
+    ) -> None:
+        self.done: Deferred[GatewayError | None] = Deferred(lambda _: self._abandon())
+        self._request = request
+        self._response = response
+        self._headers = headers
+        self._errorEvent = errorEvent
+        self._silence = silence
+        self._held: list[bytes] | None = None
+        self._tail = b""
+        self._isStream = isStream
+        self._catchall = UnexpectedEndpoint() if response.code == 200 and not isStream else None
+
+    def connectionMade(self) -> None:
+        """Send the head, unless the first bytes of the body decide its status; take the client's pace."""
+        self._silence.start(self._abandon)
+        if self._request.method == b"HEAD":
+            self._catchall = None
+        if self._catchall is None:
+            self._sendHead(self._response.code)
+        else:
+            self._held = []
+        self._request.registerProducer(self.transport, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass a piece on."""
+        self._silence.touch()
+        if self._held is not None and self._catchall is not None:
+            self._held.append(data)
+            verdict = self._catchall.feed(data)
+            if verdict is None:
+                return
+            data = self._release(404 if verdict else 200)
+        if self._isStream:
+            self._tail = data[-2:] if len(data) > 1 else self._tail[-1:] + data
+        self._request.sendBody(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Finish a whole answer; cut a broken one off, honestly."""
+        self._silence.stop()
+        request = self._request
+        if request.ended:
+            self._finish(None)
+            return
+        request.unregisterProducer()
+        if reason.check(ResponseDone, PotentialDataLoss):
+            if self._held is not None:
+                held = self._release(200)
+                if held:
+                    request.sendBody(held)
+            request.finish()
+            self._finish(None)
+        else:
+            self._broke()
+
+    def _broke(self) -> None:
+        error: GatewayError
+        if self._silence.expired:
+            error = UpstreamSilent("LM Studio stopped sending in the midst of its answer; the rest is lost.")
+        else:
+            error = UpstreamBroken("LM Studio broke off in the midst of its answer; the rest is lost. Try again.")
+        request = self._request
+        if not request.startedWriting:
+            self._finish(error)
+            return
+        if self._isStream and request.chunked:
+            # An event that is half sent must not swallow the one that tells why it is.
+            gap = b"" if self._tail in {b"", b"\n\n"} else b"\n\n"
+            request.sendBody(gap + self._errorEvent(error))
+        request.abort()
+        self._finish(error)
+
+    def _sendHead(self, status: int) -> None:
+        response = self._response
+        length: Any = _declaredLength(response) if self._request.method == b"HEAD" else response.length
+        phrase = response.phrase if status == response.code else b"Not Found"
+        self._request.sendHead(status, phrase, self._headers, None if length is UNKNOWN_LENGTH else length)
+
+    def _release(self, status: int) -> bytes:
+        held, self._held = self._held, None
+        self._sendHead(status)
+        return b"".join(held or ())
+
+    def _abandon(self) -> None:
+        self._silence.stop()
+        transport: Any = self.transport
+        if transport is not None:
+            transport.loseConnection()
+
+    def _finish(self, error: GatewayError | None) -> None:
+        if not self.done.called:
+            self.done.callback(error)
+
+
+def _declaredLength(response: IResponse) -> Any:
+    values = response.headers.getRawHeaders(b"content-length", [])
+    return int(values[0]) if values else UNKNOWN_LENGTH

@@ -1,0 +1,154 @@
+# -*- test-case-name: tests.wire.test_site -*-
+"""
+What the connections from downstream share: the resource, the limits, the deadlines, the drain.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.web.http import datetimeToString
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+
+from lmgateway.errors import GatewayError
+from lmgateway.wire.channel import GatewayChannel
+from lmgateway.wire.deadlines import IPatience
+from lmgateway.wire.parser import IHeadLimits
+from lmgateway.wire.request import GatewayRequest
+
+SWEEP_SECONDS = 1.0
+"""How often deadlines are looked at: one timer for all connections costs nothing per request."""
+
+
+class IChannelLimits(IHeadLimits, IPatience, Protocol):
+    """The part of the settings that a channel goes by."""
+
+    @property
+    def maxBody(self) -> int:
+        """Bytes of a request body."""
+
+
+class GatewaySite(Site):
+    """
+    The factory of :class:`~lmgateway.wire.channel.GatewayChannel`.
+
+    :param resource: what requests are rendered by.
+    :param reactor: the clock.
+    :param limits: what a connection may take; assign to change them for what comes after.
+    :param refuse: answers a request with an error, in the dialect of its path.
+    :param ended: told of every request once its answer is finished, cut or abandoned.
+    """
+
+    def __init__(
+        self,
+        resource: IResource,
+        reactor: IReactorTime,
+        limits: IChannelLimits,
+        refuse: Callable[[GatewayRequest, GatewayError], None],
+        ended: Callable[[GatewayRequest], None],
+    ) -> None:
+        super().__init__(resource, reactor=reactor, parsePOSTFormSubmission=False)
+        self.limits = limits
+        self.refuse = refuse
+        self.ended = ended
+        self.draining = False
+        self.channels: set[GatewayChannel] = set()
+        self._reactor = reactor
+        self.now = reactor.seconds
+        self._requestPrefix = f"req_{secrets.token_hex(5)}"
+        self._requests = 0
+        self._dateAt = 0
+        self._dateLine = b""
+        self._sweeping = LoopingCall(self._sweep)
+        self._sweeping.clock = reactor
+        self._drained: Deferred[None] | None = None
+        self._hurry: IDelayedCall | None = None
+
+    def buildProtocol(self, addr: object) -> GatewayChannel:  # type: ignore[override]
+        """Make the channel of a new connection."""
+        return GatewayChannel(self)
+
+    def startFactory(self) -> None:
+        """Watch deadlines. The access log of ``twisted.web`` is not opened: ours is the web layer's."""
+        if not self._sweeping.running:
+            self._sweeping.start(SWEEP_SECONDS, now=False).addErrback(lambda reason: reason.raiseException())
+
+    def stopFactory(self) -> None:
+        """Nobody listens any more; connections that are left are watched until they are drained."""
+        if not self.channels:
+            self._stopSweeping()
+
+    def log(self, request: Any) -> None:
+        """Write no log of ``twisted.web``'s own."""
+
+    def opened(self, channel: GatewayChannel) -> None:
+        """A connection was made."""
+        self.channels.add(channel)
+
+    def closed(self, channel: GatewayChannel) -> None:
+        """A connection is gone."""
+        self.channels.discard(channel)
+        if self.draining and not self.channels:
+            self._finishDrain()
+
+    def nextRequestId(self) -> str:
+        """Give a request its name: unique in this process, unlikely to be met in another."""
+        self._requests += 1
+        return f"{self._requestPrefix}{self._requests:06x}"
+
+    def dateLine(self) -> bytes:
+        """Give the ``Date`` field of now, made once a second."""
+        now = int(self.now())
+        if now != self._dateAt:
+            self._dateAt = now
+            self._dateLine = b"Date: " + datetimeToString(now) + b"\r\n"
+        return self._dateLine
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """
+        Let running answers finish, and close everything else.
+
+        :param seconds: after which what still runs is cut off.
+        :return: fires when no connection is left.
+        """
+        self.draining = True
+        if self._drained is None:
+            self._drained = Deferred()
+            for channel in list(self.channels):
+                channel.closeWhenIdle()
+            if not self.channels:
+                self._stopSweeping()
+                return succeed(None)
+            self._hurry = self._reactor.callLater(seconds, self.abortAll)
+        done: Deferred[None] = Deferred()
+        self._drained.addCallback(lambda _: done.callback(None))
+        return done
+
+    def abortAll(self) -> None:
+        """Close every connection at once."""
+        self._hurry = None
+        for channel in list(self.channels):
+            channel.abortConnection()
+
+    def _finishDrain(self) -> None:
+        self._stopSweeping()
+        if self._hurry is not None:
+            self._hurry.cancel()
+            self._hurry = None
+        if self._drained is not None and not self._drained.called:
+            self._drained.callback(None)
+
+    def _stopSweeping(self) -> None:
+        if self._sweeping.running:
+            self._sweeping.stop()
+
+    def _sweep(self) -> None:
+        now = self.now()
+        for channel in list(self.channels):
+            channel.checkDeadlines(now)
