@@ -11,13 +11,13 @@ from __future__ import annotations
 import shutil
 import sys
 import sysconfig
-import tempfile
 import venv
 import zipfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.folders import temporaryFolder
 from tests.subprocesses import TWISTD, run, runPython
 
 TREE = Path(__file__).parent.parent
@@ -26,9 +26,7 @@ BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta
 
 class InstallTests(SynchronousTestCase):
     def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory(prefix="lmgateway-")
-        self.addCleanup(folder.cleanup)
-        self.top = Path(folder.name).resolve()
+        self.top = temporaryFolder(self).resolve()
         self.tree = self.top / "tree"
         unwanted = shutil.ignore_patterns("*.egg-info", "__pycache__", "dropin.cache")
         shutil.copytree(TREE / "src", self.tree / "src", ignore=unwanted)
