@@ -11,7 +11,7 @@ import time
 
 import openai
 from openai.types.chat import ChatCompletion
-from report import PLACE, activate, ask, awaitSlots, busySlots, check, expect, run
+from report import PLACE, activate, awaitSlots, busySlots, check, expect, run
 
 MODEL = "gemma-3-270m"
 ASK = [{"role": "user", "content": "Count from one to ten."}]
@@ -175,9 +175,6 @@ def _defaults() -> None:
     assert answer.usage
     assert answer.usage.completion_tokens == 5
     assert answer.choices[0].finish_reason == "length"
-    events = ask(f"{PLACE.base}/debug/poll?since=0&types=inference_start&timeout=1", PLACE.key)["events"]
-    assert {"model", "max_tokens", "temperature"} <= set(events[-1]["data"]["injected"]), events[-1]
-    assert events[-1]["data"]["model"] == MODEL
 
 
 @check("the client's own values win over the defaults", gatewayOnly=True)
@@ -195,15 +192,6 @@ def _responseDefaults() -> None:
     answer = client.responses.create(input="Count from one to ten.")
     assert answer.usage
     assert answer.usage.output_tokens == 5
-
-
-@check("token usage is counted for chats and streams", gatewayOnly=True)
-def _usage() -> None:
-    before = ask(f"{PLACE.base}/debug/metrics", PLACE.key)["performance"]["requestsWithTokenData"]
-    client.chat.completions.create(model=MODEL, messages=ASK, max_tokens=4)
-    _chatStream()
-    after = ask(f"{PLACE.base}/debug/metrics", PLACE.key)["performance"]["requestsWithTokenData"]
-    assert after == before + 2, f"{after} - {before}"
 
 
 if __name__ == "__main__":
