@@ -1,0 +1,137 @@
+# -*- test-case-name: tests.test_listeners -*-
+"""
+Twisted endpoint strings: what is wrong with one, and whether it reaches beyond this machine. Nothing is opened.
+
+How they are written: https://docs.twisted.org/en/stable/core/howto/endpoints.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+
+from twisted.internet.endpoints import quoteStringArgument, serverFromString
+from twisted.internet.interfaces import IStreamServerEndpointStringParser
+from twisted.plugin import getPlugins
+
+from lmgateway.units import SettingsError
+
+_PORT_POSITION = {"tcp": 0, "tcp6": 0, "ssl": 0, "tls": 1}
+"""Where a port stands among the arguments. These types are also those that take ``interface=``."""
+
+_PURE = frozenset({"tcp", "tcp6", "unix"})
+"""Types that Twisted can construct without reading a file, so that it may judge every argument."""
+
+_BUILT_IN = frozenset({"tcp", "ssl", "unix"})
+"""Types that are no plugins of Twisted's."""
+
+
+def isLoopback(host: str) -> bool:
+    """Whether ``host`` is a loopback address, or the name that RFC 6761 section 6.3 reserves for one."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def describe(host: str, port: int) -> str:
+    """The endpoint string that listens on an address and a port."""
+    kind = "tcp6" if ":" in host else "tcp"
+    return f"{kind}:{port}:interface={quoteStringArgument(host)}"
+
+
+def reachesBeyondLoopback(description: str) -> bool:
+    """
+    Whether others than this machine may be able to connect. When in doubt, they may.
+
+    :param description: a valid endpoint string.
+    """
+    kind, _, named = splitDescription(description)
+    if kind == "unix":
+        return False
+    return kind not in _PORT_POSITION or not isLoopback(named.get("interface", ""))
+
+
+def checkDescription(description: str) -> None:
+    """
+    Find fault with an endpoint string as far as that is possible without opening anything.
+
+    :raise SettingsError: its type is unknown, or an argument is wrong.
+    """
+    kind, arguments, named = splitDescription(description)
+    if kind not in _BUILT_IN and kind.lower() not in _pluginPrefixes():
+        raise SettingsError("its type, the word before the first colon, is not known")
+    if kind in _PORT_POSITION:
+        _checkPort(_portOf(kind, arguments, named))
+        _checkInterface(named.get("interface", ""))
+    if kind in _PURE:
+        try:
+            serverFromString(None, description)
+        except (TypeError, ValueError):
+            raise SettingsError("its arguments are not those of its type") from None
+
+
+def splitDescription(description: str) -> tuple[str, list[str], dict[str, str]]:
+    """
+    Take an endpoint string apart, as Twisted will.
+
+    :return: its type, its positional arguments, its named ones.
+    :raise SettingsError: it ends in the middle of an escape.
+    """
+    arguments: list[str] = []
+    named: dict[str, str] = {}
+    for name, value in _split(description):
+        if name is None:
+            arguments.append(value)
+        else:
+            named[name] = value
+    kind = arguments.pop(0) if arguments else ""
+    return kind, arguments, named
+
+
+def _split(description: str) -> Iterator[tuple[str | None, str]]:
+    """Each argument between colons, with its name where there is an ``=``; a backslash takes the next character as it is."""
+    name: str | None = None
+    current = ""
+    characters = iter(description)
+    for character in characters:
+        if character == ":":
+            yield name, current
+            name, current = None, ""
+        elif character == "=" and name is None:
+            name, current = current, ""
+        elif character == "\\":
+            following = next(characters, None)
+            if following is None:
+                raise SettingsError("it ends with a backslash that escapes nothing")
+            current += following
+        else:
+            current += character
+    yield name, current
+
+
+def _portOf(kind: str, arguments: list[str], named: Mapping[str, str]) -> str | None:
+    position = _PORT_POSITION[kind]
+    if len(arguments) > position:
+        return arguments[position]
+    return named.get("port", "443" if kind == "tls" else None)
+
+
+def _checkPort(port: str | None) -> None:
+    if port is None or not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
+        raise SettingsError("its port must be a whole number from 0 to 65535")
+
+
+def _checkInterface(interface: str) -> None:
+    if interface in {"", "localhost"}:
+        return
+    try:
+        ip_address(interface)
+    except ValueError:
+        raise SettingsError("its interface must be an IP address of this machine") from None
+
+
+def _pluginPrefixes() -> frozenset[str]:
+    return frozenset(parser.prefix.lower() for parser in getPlugins(IStreamServerEndpointStringParser))

@@ -1,0 +1,237 @@
+# -*- test-case-name: tests.test_settings -*-
+"""
+Files, variables and options to frozen :class:`Settings`, or a :class:`SettingsError` of one line that names the key.
+
+Three layers, each overriding the one before: the TOML file, the environment, the options. What a setting may be stands
+in :mod:`lmgateway.specs`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from msgspec import Struct
+
+from lmgateway.layers import Given, Layer, environmentFileLayer, environmentLayer, fileLayer, optionLayer
+from lmgateway.listeners import reachesBeyondLoopback
+from lmgateway.specs import SPECS, listenersOf
+from lmgateway.units import SettingsError
+
+__all__ = [
+    "AccessSettings",
+    "LimitSettings",
+    "ListenSettings",
+    "LogSettings",
+    "Settings",
+    "SettingsError",
+    "StateSettings",
+    "UpstreamSettings",
+    "loadSettings",
+]
+
+_SECRETS = frozenset(spec.key.rpartition(".")[2] for spec in SPECS if spec.kind.secret)
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Section(Struct, frozen=True, kw_only=True):
+    """Settings that belong together. A secret never shows in its ``repr``, for that is what ends up in tracebacks."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, "…" if name in _SECRETS else getattr(self, name)) for name in self.__struct_fields__]
+
+
+class UpstreamSettings(Section, frozen=True, kw_only=True):
+    """
+    LM Studio, and how to reach it.
+
+    :param baseUrl: scheme, host and port, without a slash at the end.
+    :param apiToken: LM Studio's own token. Secret.
+    :param transport: ``treq`` or ``direct``.
+    :param connectTimeout: seconds.
+    :param caFile: a PEM file of the certificates to trust for an https upstream, or None for the platform's.
+    :param timeout: seconds of silence allowed in an answer that is no stream; 0 is no limit.
+    :param streamTimeout: the same for streams.
+    """
+
+    baseUrl: str
+    apiToken: str | None
+    transport: str
+    connectTimeout: float
+    caFile: str | None
+    timeout: float
+    streamTimeout: float
+
+
+class ListenSettings(Section, frozen=True, kw_only=True):
+    """
+    Where to listen.
+
+    :param host: an IP address.
+    :param port: 0 is any that is free.
+    :param endpoints: Twisted endpoint strings; where there are any, they replace ``host`` and ``port``.
+    """
+
+    host: str
+    port: int
+    endpoints: tuple[str, ...]
+
+    @property
+    def descriptions(self) -> tuple[str, ...]:
+        """The endpoint strings to listen on, at least one."""
+        return listenersOf(self.host, self.port, self.endpoints)
+
+    @property
+    def beyondLoopback(self) -> bool:
+        """Whether another machine may be able to connect to any listener."""
+        return any(map(reachesBeyondLoopback, self.descriptions))
+
+
+class AccessSettings(Section, frozen=True, kw_only=True):
+    """
+    Who may ask.
+
+    :param apiKey: one key with every scope. Secret.
+    :param allow: addresses and CIDRs, IPv4 and IPv6; ``*`` is all.
+    :param requireAuthForHealth: whether ``/health`` asks for a key, too.
+    :param requireKey: ``auto`` asks for a key beyond loopback and wherever one exists; ``always`` does so always.
+    """
+
+    apiKey: str | None
+    allow: tuple[str, ...]
+    requireAuthForHealth: bool
+    requireKey: str
+
+
+class LimitSettings(Section, frozen=True, kw_only=True):
+    """
+    What a client may use up. Sizes are in bytes, times in seconds.
+
+    :param maxBody: the largest request body.
+    :param maxHead: the most bytes of header fields.
+    :param maxFields: the most header fields.
+    :param maxTarget: the longest request target.
+    :param headTimeout: how long a head may take to arrive.
+    :param bodyGrace: how long a body may take before ``bodyRate`` counts.
+    :param bodyRate: bytes per second at which a body must at least arrive.
+    :param idleTimeout: how long a connection is kept between requests.
+    :param writeStallTimeout: how long a client may read nothing of its answer.
+    :param drainTimeout: how long running answers have to finish on SIGTERM.
+    """
+
+    maxBody: int
+    maxHead: int
+    maxFields: int
+    maxTarget: int
+    headTimeout: float
+    bodyGrace: float
+    bodyRate: int
+    idleTimeout: float
+    writeStallTimeout: float
+    drainTimeout: float
+
+
+class LogSettings(Section, frozen=True, kw_only=True):
+    """
+    What is written down.
+
+    :param level: ``error``, ``warn``, ``info`` or ``debug``.
+    :param file: the access log, in lines of JSON, or None.
+    :param rotateSize: bytes at which a new access log is begun.
+    :param keep: how many old access logs are kept.
+    :param format: of the process's own log: ``auto``, ``text`` or ``json``.
+    """
+
+    level: str
+    file: str | None
+    rotateSize: int
+    keep: int
+    format: str
+
+
+class StateSettings(Section, frozen=True, kw_only=True):
+    """
+    Where everything is that must survive.
+
+    :param directory: an absolute path. It need not exist yet.
+    """
+
+    directory: str
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """
+    Everything that can be set, each value found allowed.
+
+    :param origins: for each key (``upstream.baseUrl``) the layer that its value came from: ``default``,
+        ``file lmgateway.toml``, ``variable LMSTUDIO_BASE_URL``, ``option --listen``.
+    """
+
+    upstream: UpstreamSettings
+    listen: ListenSettings
+    access: AccessSettings
+    limits: LimitSettings
+    log: LogSettings
+    state: StateSettings
+    origins: Mapping[str, str]
+
+
+_SECTIONS: Mapping[str, type[Section]] = {
+    "upstream": UpstreamSettings,
+    "listen": ListenSettings,
+    "access": AccessSettings,
+    "limits": LimitSettings,
+    "log": LogSettings,
+    "state": StateSettings,
+}
+
+
+def loadSettings(
+    *,
+    configFile: str | None = None,
+    environ: Mapping[str, str] = _NOTHING,
+    options: Mapping[str, str | Sequence[str] | None] = _NOTHING,
+    envFile: str | None = None,
+    directory: str | None = None,
+) -> Settings:
+    """
+    Read all layers.
+
+    :param configFile: a TOML file; without one there is no such layer.
+    :param environ: the process's environment.
+    :param options: by their long names without dashes; several values for one that was given several times.
+    :param envFile: an ``.env`` file, which the process's environment overrides.
+    :param directory: the folder that relative paths start from (those in the TOML file start from its own); the current
+        one unless given. Who reads again later gives it, for a daemon may have moved since.
+    :return: every setting, from the last layer that has it.
+    :raise SettingsError: something is unknown or not allowed, in any layer.
+    """
+    base = str(Path(directory or "").absolute())
+    given: Layer = {}
+    if configFile is not None:
+        given |= fileLayer(configFile, base)
+    if envFile is not None:
+        given |= environmentFileLayer(envFile, base)
+    given |= environmentLayer(environ, base)
+    given |= optionLayer(options, base)
+    return _build(given)
+
+
+def _build(given: Mapping[str, Given]) -> Settings:
+    """Fill the gaps with defaults and sort everything into its section."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for spec in SPECS:
+        found = given.get(spec.key)
+        values[spec.key] = found.value if found else spec.defaultFor(values)
+        origins[spec.key] = found.origin if found else "default"
+    sections: dict[str, Any] = {
+        section: structure(**{name: values[f"{section}.{name}"] for name in structure.__struct_fields__})
+        for section, structure in _SECTIONS.items()
+    }
+    return Settings(**sections, origins=MappingProxyType(origins))

@@ -1,0 +1,244 @@
+# -*- test-case-name: tests.test_specs -*-
+"""
+The one table of all settings: what each is called in the file, in the environment and on the command line, what it may
+be, what it is when nobody says, and what it means.
+
+Reading, ``lmgateway check``, the options of ``twistd lmgateway`` and the table in ``docs/configuration.md`` all come
+from here; a new setting is a row here and a field in :mod:`lmgateway.settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+from platformdirs import user_state_dir
+
+from lmgateway.kinds import Choice, Duration, Flag, Kind, Many, Path, PemBundle, Secret, Size, Whole
+from lmgateway.listeners import describe, reachesBeyondLoopback
+from lmgateway.places import BaseUrl, Endpoint, Host, Network
+from lmgateway.policy.addresses import EVERYBODY
+
+PRIVATE_RANGES = (
+    "127.0.0.0/8",
+    "::1",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "fe80::/10",
+    "fc00::/7",
+)
+"""Loopback, RFC 1918, link-local (RFC 3927, RFC 4291) and unique local (RFC 4193) addresses."""
+
+
+class Spec(Struct, frozen=True):
+    """
+    One setting.
+
+    :param key: its section and its name, as in ``limits.maxBody``.
+    :param kind: what it may be.
+    :param default: its value when nobody says; or what computes it from the values of the settings above it, by key.
+    :param meaning: for people.
+    :param variable: its environment variable, if it has one.
+    :param option: its long option, without the dashes, if it has one. A secret's takes the name of a file.
+    :param defaultMeaning: for people, where the default is computed.
+    """
+
+    key: str
+    kind: Kind
+    default: Any
+    meaning: str
+    variable: str | None = None
+    option: str | None = None
+    defaultMeaning: str | None = None
+
+    def defaultFor(self, values: Mapping[str, Any]) -> Any:
+        """The default, given the values of the settings above."""
+        return self.default(values) if callable(self.default) else self.default
+
+
+def listenersOf(host: str, port: int, endpoints: tuple[str, ...]) -> tuple[str, ...]:
+    """The endpoint strings to listen on: those that were given, else the one of ``host`` and ``port``."""
+    return endpoints or (describe(host, port),)
+
+
+def _defaultAllow(values: Mapping[str, Any]) -> tuple[str, ...]:
+    listeners = listenersOf(values["listen.host"], values["listen.port"], values["listen.endpoints"])
+    return PRIVATE_RANGES if any(map(reachesBeyondLoopback, listeners)) else (EVERYBODY,)
+
+
+_UPSTREAM = (
+    Spec(
+        "upstream.baseUrl",
+        BaseUrl(),
+        "http://127.0.0.1:1234",
+        "the LM Studio server",
+        "LMSTUDIO_BASE_URL",
+        "lmstudio-base-url",
+    ),
+    Spec(
+        "upstream.apiToken",
+        Secret(1, 4096),
+        None,
+        "LM Studio's own token (0.4 and later), sent upstream as Authorization: Bearer",
+        "LMSTUDIO_API_TOKEN",
+        "lmstudio-api-token-file",
+    ),
+    Spec(
+        "upstream.transport",
+        Choice("treq", "direct"),
+        "treq",
+        "what sends requests upstream: treq, or straight the connection pool below it",
+    ),
+    Spec("upstream.connectTimeout", Duration("100ms", "5m"), 5.0, "how long a connection to LM Studio may take"),
+    Spec(
+        "upstream.caFile",
+        PemBundle(),
+        None,
+        "the certificates to trust for an https upstream, instead of the platform's",
+        option="ca-file",
+    ),
+    Spec(
+        "upstream.timeout",
+        Duration("1ms", "24h", zero="no limit"),
+        0.0,
+        "how long the upstream may be silent in an answer that is no stream; the variable is in milliseconds",
+        "PROXY_TIMEOUT",
+        "proxy-timeout",
+    ),
+    Spec(
+        "upstream.streamTimeout",
+        Duration("1ms", "24h", zero="no limit"),
+        0.0,
+        "how long the upstream may be silent in a stream; the variable is in milliseconds",
+        "PROXY_STREAM_TIMEOUT",
+        "proxy-stream-timeout",
+    ),
+)
+
+_LISTEN = (
+    Spec("listen.host", Host(), "127.0.0.1", "the address to listen on", "GATEWAY_HOST", "host"),
+    Spec(
+        "listen.port",
+        Whole(0, 65535),
+        8001,
+        "the port to listen on; 0 is any that is free",
+        "GATEWAY_PORT",
+        "port",
+    ),
+    Spec(
+        "listen.endpoints",
+        Many(Endpoint(), "any number of endpoints"),
+        (),
+        "where to listen instead of host and port",
+        option="listen",
+    ),
+)
+
+_ACCESS = (
+    Spec(
+        "access.apiKey",
+        Secret(8, 1024),
+        None,
+        "one key with every scope; more keys live in the key store",
+        "GATEWAY_API_KEY",
+        "api-key-file",
+    ),
+    Spec(
+        "access.allow",
+        Many(Network(), "one or more addresses", separator=",", fewest=1),
+        _defaultAllow,
+        "who may connect; separated by commas in the variable",
+        "IP_ALLOWLIST",
+        "allow",
+        "`*` when only this machine can connect, else loopback, private and link-local addresses",
+    ),
+    Spec(
+        "access.requireAuthForHealth",
+        Flag(),
+        False,
+        "whether /health asks for a key, too",
+        "REQUIRE_AUTH_FOR_HEALTH",
+        "require-auth-for-health",
+    ),
+    Spec(
+        "access.requireKey",
+        Choice("auto", "always"),
+        "auto",
+        "when a key is asked for: auto is beyond loopback, and wherever a key exists",
+    ),
+)
+
+_LIMITS = (
+    Spec("limits.maxBody", Size("1KB", "4GB"), 256 << 20, "the largest request body"),
+    Spec("limits.maxHead", Size("1KB", "1MB"), 16 << 10, "the most bytes of header fields"),
+    Spec("limits.maxFields", Whole(8, 1000), 100, "the most header fields"),
+    Spec("limits.maxTarget", Size("256B", "64KB"), 8 << 10, "the longest request target"),
+    Spec("limits.headTimeout", Duration("100ms", "10m"), 10.0, "how long a request's head may take to arrive"),
+    Spec("limits.bodyGrace", Duration("100ms", "10m"), 10.0, "how long a body may take before bodyRate counts"),
+    Spec("limits.bodyRate", Size("1B", "1GB"), 1 << 10, "the bytes per second at which a body must at least arrive"),
+    Spec("limits.idleTimeout", Duration("100ms", "1h"), 75.0, "how long a connection is kept between requests"),
+    Spec("limits.writeStallTimeout", Duration("100ms", "1h"), 60.0, "how long a client may read nothing of its answer"),
+    Spec("limits.drainTimeout", Duration("100ms", "1h"), 30.0, "how long running answers have to finish on SIGTERM"),
+)
+
+_LOG = (
+    Spec(
+        "log.level",
+        Choice("error", "warn", "info", "debug"),
+        "info",
+        "the least that is logged",
+        "LOG_LEVEL",
+        "log-level",
+    ),
+    Spec("log.file", Path(), None, "the access log, in lines of JSON; none unless named", option="log-file"),
+    Spec("log.rotateSize", Size("64KB", "4GB"), 10 << 20, "the size at which a new access log is begun"),
+    Spec("log.keep", Whole(1, 1000), 5, "how many old access logs are kept"),
+    Spec(
+        "log.format",
+        Choice("auto", "text", "json"),
+        "auto",
+        "the process's own log: auto is text on a terminal, else json",
+        option="log-format",
+    ),
+)
+
+_STATE = (
+    Spec(
+        "state.directory",
+        Path(),
+        lambda _: user_state_dir("lmgateway", appauthor=False),
+        "the folder of all that must survive: active model, keys, usage, certificates",
+        "GATEWAY_STATE_DIR",
+        "state-dir",
+        "the platform's state folder",
+    ),
+)
+
+SPECS: tuple[Spec, ...] = (*_UPSTREAM, *_LISTEN, *_ACCESS, *_LIMITS, *_LOG, *_STATE)
+"""Every setting, in the order that ``lmgateway check`` shows them."""
+
+
+def referenceTable() -> str:
+    """The table of all settings in ``docs/configuration.md``, in Markdown."""
+    rows = [("key", "variable", "option", "default", "allowed", "meaning"), ("---",) * 6, *map(_referenceRow, SPECS)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _referenceRow(spec: Spec) -> tuple[str, ...]:
+    return (
+        f"`{spec.key}`",
+        f"`{spec.variable}`" if spec.variable else "",
+        f"`--{spec.option}`" if spec.option else "",
+        spec.defaultMeaning or _referenceDefault(spec),
+        spec.kind.allowed,
+        spec.meaning,
+    )
+
+
+def _referenceDefault(spec: Spec) -> str:
+    if spec.default is None or spec.default == ():
+        return "none"
+    return f"`{str(spec.kind.format(spec.default)).lower()}`"
