@@ -121,6 +121,10 @@ class DescribeTests(SynchronousTestCase):
         parts = [*map(escape, arguments), *(f"{escape(name)}={escape(value)}" for name, value in named.items())]
         self.assertEqual(splitDescription(":".join(parts)), (arguments[0], arguments[1:], named))
 
+    def test_equalsSigns(self) -> None:
+        """The first equals sign ends the name, each further one is part of the value, as it is for Twisted."""
+        self.assertEqual(splitDescription("tcp:1:a=b=c"), ("tcp", ["1"], {"a": "b=c"}))
+
     @given(st.text(alphabet="ab:=\\"))
     def test_splitTotal(self, text: str) -> None:
         """Any text is taken apart, unless it ends in the middle of an escape."""

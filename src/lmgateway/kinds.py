@@ -179,7 +179,7 @@ class Duration(Kind):
 
     def fromFile(self, value: object) -> float:
         """A number alone is refused, for nobody would know its unit."""
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float):
             raise self.refusal('a number alone does not say its unit: write it as a string, such as "30s"')
         seconds: float = super().fromFile(value)
         return seconds

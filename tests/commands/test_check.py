@@ -62,12 +62,12 @@ class RenderTests(SynchronousTestCase):
         self.assertEqual(document["warnings"], ["Beware."])
 
     def test_hostileName(self) -> None:
-        """A folder named with line ends or terminal controls stays on its line."""
-        settings = loadSettings(environ={"GATEWAY_STATE_DIR": "/a\n\x1b[2Jb\ud800"})
+        """A folder named with line ends, terminal controls or rich's markup stays on its line, and all of it shows."""
+        settings = loadSettings(environ={"GATEWAY_STATE_DIR": "/[red]a\n\x1b[2Jb\ud800"})
         plain, _, terminal = renderAll(settings)
         self.assertEqual(len(plain.splitlines()), len(SPECS))
         for output in (plain, terminal):
-            self.assertIn("/a\\n\\x1b[2Jb\\ud800", output)
+            self.assertIn("/[red]a\\n\\x1b[2Jb\\ud800", output)
 
     @given(SECRETS, SECRETS)
     def test_secrets(self, apiKey: str, apiToken: str) -> None:
