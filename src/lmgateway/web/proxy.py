@@ -13,14 +13,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.iweb import IBodyProducer, IResponse
+from twisted.web.iweb import IResponse
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from lmgateway.errors import GatewayError, InternalError, UnsupportedMediaType, UpstreamSilent
 from lmgateway.interfaces import IActiveModel, IRequestRewriter, IUpstream
-from lmgateway.message import ActiveModel, HeaderPairs, Injection, Rewritten, Scope
-from lmgateway.policy.dialects import DIALECTS
+from lmgateway.message import HeaderPairs, Rewritten, Scope
+from lmgateway.policy.dialects import DIALECTS, InjectionPlan
 from lmgateway.policy.framing import checkReadable
 from lmgateway.policy.routes import Route
 from lmgateway.web.responses import defect, respondError
@@ -30,34 +30,6 @@ from lmgateway.wire.headers import VerbatimHeaders
 from lmgateway.wire.relay import ResponseRelay
 from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.silence import SilenceTimer
-
-
-class Injections:
-    """
-    What each kind of request is given, made once for each active model.
-
-    :param active: tells the active model.
-    """
-
-    def __init__(self, active: IActiveModel) -> None:
-        self._active = active
-        self._model: ActiveModel | None = None
-        self._made: dict[tuple[str, str], tuple[Injection, ...]] = {}
-
-    def forRoute(self, route: Route) -> tuple[Injection, ...]:
-        """Give the injections of a route, for the model that is active now."""
-        model = self._active.current()
-        if model is not self._model:
-            self._model = model
-            self._made = {}
-        key = (route.dialect, route.inject)
-        made = self._made.get(key)
-        if made is None:
-            made = () if route.inject == "none" else DIALECTS[route.dialect].injections(model)
-            if route.inject == "model":
-                made = made[:1]
-            self._made[key] = made
-        return made
 
 
 class ProxyResource(Resource):
@@ -85,7 +57,8 @@ class ProxyResource(Resource):
         self.rules = rules
         self.upstream = upstream
         self._rewriter = rewriter
-        self._injections = Injections(active)
+        self._active = active
+        self._plan = InjectionPlan.build(None)
         self._clock = clock
 
     def render(self, request: GatewayRequest) -> int:
@@ -117,7 +90,7 @@ class ProxyResource(Resource):
         if error is not None:
             raise error
 
-    async def _readBody(self, request: GatewayRequest, route: Route) -> tuple[bool, IBodyProducer | None]:
+    async def _readBody(self, request: GatewayRequest, route: Route) -> tuple[bool, BytesBodyProducer | StreamedBody | None]:
         """Give whether a stream is asked for, and what goes upstream."""
         head = request.head
         if request.body.length == 0:
@@ -138,7 +111,11 @@ class ProxyResource(Resource):
         return rewritten.stream, BytesBodyProducer(rewritten.body)
 
     def _rewrite(self, request: GatewayRequest, route: Route, body: bytes) -> Rewritten:
-        rewritten = self._rewriter.rewrite(body, self._injections.forRoute(route), route.adminMembers)
+        active = self._active.current()
+        if active is not self._plan.active:
+            self._plan = InjectionPlan.build(active)
+        injections = self._plan.injections(route.dialect, route.inject)
+        rewritten = self._rewriter.rewrite(body, injections, route.adminMembers)
         request.model = rewritten.model
         if rewritten.members and request.principal is not None:
             self.rules.authorizer.permit(request.principal, Scope.ADMIN)
@@ -149,7 +126,7 @@ class ProxyResource(Resource):
         request: GatewayRequest,
         target: bytes,
         headers: HeaderPairs,
-        body: IBodyProducer | None,
+        body: BytesBodyProducer | StreamedBody | None,
         silence: SilenceTimer,
     ) -> IResponse:
         sending = self.upstream.send(request.head.method, target, headers, body)

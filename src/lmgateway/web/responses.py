@@ -15,10 +15,11 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 
 from lmgateway.errors import Fault, GatewayError, InternalError, NotFound, UnsupportedMediaType
-from lmgateway.policy.dialects import DIALECTS, Dialect, dialectForPath
+from lmgateway.policy.dialects import ANTHROPIC, DIALECTS, GATEWAY, OPENAI, Dialect
 from lmgateway.wire.request import GatewayRequest
 
 _log = Logger()
+_OWN_PATHS = (b"/admin", b"/debug", b"/health", b"/metrics")
 _JSON = (
     (b"Content-Type", b"application/json"),
     # A browser that is shown an answer must not take it for a page (threat: error-page injection), nor keep it.
@@ -31,7 +32,10 @@ def dialectOf(request: GatewayRequest) -> Dialect:
     """In whose shapes a request is to be answered: its route's, or else that which its path suggests."""
     if request.route is not None:
         return DIALECTS[request.route.dialect]
-    return dialectForPath(request.head.path)
+    path = request.head.path.lower()
+    if path.startswith(_OWN_PATHS):
+        return GATEWAY
+    return ANTHROPIC if path.startswith(b"/v1/messages") else OPENAI
 
 
 def respondError(request: GatewayRequest, error: GatewayError) -> None:
