@@ -19,10 +19,10 @@ from tests.subprocesses import runPython
 ROOT = Path(lmgateway.__file__).parent
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"tap", "cli", "commands", "options"}),
+    frozenset({"tap", "cli", "commands", "options", "gateway", "process"}),
     frozenset({"web"}),
-    frozenset({"wire", "studio", "state", "logs"}),
-    frozenset({"policy", "telemetry", "settings", "layers", "kinds", "listeners", "specs", "units"}),
+    frozenset({"wire", "studio", "state", "statefile", "logs", "logfile"}),
+    frozenset({"policy", "telemetry", "settings", "layers", "specs", "kinds", "places", "listeners", "units"}),
     frozenset({"message", "errors", "interfaces"}),
 )
 """From the top down. A module may import from its own layer and from those below it."""
