@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from klein import Klein
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 from twisted.web.client import readBody
 from twisted.web.iweb import IResponse
 
@@ -38,24 +39,35 @@ class UpstreamProbe:
         self._clock = clock
         self._askedAt = 0.0
         self._reason: str | None = None
-        self._asking: Deferred[None] | None = None
+        self._isAsking = False
+        self._waiting: list[Deferred[str | None]] = []
 
-    async def whyNotReady(self) -> str | None:
-        """Give the reason why no upstream answers, or None where one does."""
-        if self._asking is not None:
-            waiter: Deferred[None] = Deferred()
-            self._asking.addCallback(lambda _: waiter.callback(None) if not waiter.called else None)
-            await waiter
-        elif not self._askedAt or self._clock.seconds() - self._askedAt >= FRESH_SECONDS:
-            asking: Deferred[None] = Deferred()
-            self._asking = asking
-            try:
-                self._reason = await Deferred.fromCoroutine(self._ask())
-            finally:
-                self._askedAt = self._clock.seconds()
-                self._asking = None
-                asking.callback(None)
-        return self._reason
+    def whyNotReady(self) -> Deferred[str | None]:
+        """
+        Tell why no upstream answers, or None where one does.
+
+        Whoever asks while LM Studio is being asked waits for that answer. One who leaves takes it from nobody else.
+        """
+        if self._askedAt and self._clock.seconds() - self._askedAt < FRESH_SECONDS:
+            return succeed(self._reason)
+        waiter: Deferred[str | None] = Deferred(self._leave)
+        self._waiting.append(waiter)
+        if len(self._waiting) == 1 and not self._isAsking:
+            self._isAsking = True
+            Deferred.fromCoroutine(self._ask()).addBoth(self._tell)
+        return waiter
+
+    def _leave(self, waiter: Deferred[str | None]) -> None:
+        self._waiting.remove(waiter)
+
+    def _tell(self, result: str | Failure | None) -> None:
+        self._isAsking = False
+        waiting, self._waiting = self._waiting, []
+        if not isinstance(result, Failure):
+            self._askedAt = self._clock.seconds()
+            self._reason = result
+        for waiter in waiting:
+            waiter.callback(result)
 
     async def _ask(self) -> str | None:
         sending: Deferred[IResponse] = self.upstream.send(b"GET", b"/lmstudio-greeting", (), None)

@@ -90,7 +90,9 @@ class ProxyResource(Resource):
         if error is not None:
             raise error
 
-    async def _readBody(self, request: GatewayRequest, route: Route) -> tuple[bool, BytesBodyProducer | StreamedBody | None]:
+    async def _readBody(
+        self, request: GatewayRequest, route: Route
+    ) -> tuple[bool, BytesBodyProducer | StreamedBody | None]:
         """Give whether a stream is asked for, and what goes upstream."""
         head = request.head
         if request.body.length == 0:
@@ -158,6 +160,7 @@ class ProxyResource(Resource):
             isStream=isStream,
         )
         response.deliverBody(relay)
+        relay.begun()
         return relay
 
 

@@ -151,26 +151,30 @@ class UpstreamConnection(Protocol):
         self._tell()
 
     def _tell(self) -> None:
-        if self._headComplete and self._response is None and self._exchange is not None:
-            self._headReceived(self._exchange)
-        response = self._response
-        if response is None or self._exchange is None:
+        """Tell what was parsed: the head last, so that whoever takes the answer finds all that came with it."""
+        exchange, response = self._exchange, self._response
+        if exchange is None or not self._headComplete:
             return
+        isNew = response is None
+        if response is None:
+            self._response = response = self._makeResponse(exchange)
         if self._pieces:
             pieces, self._pieces = self._pieces, []
             response.bodyReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if self._messageComplete and self._response is response:
             self._answered(response)
-        elif not response.isAwaited and not self._lost:
+        if isNew:
+            exchange.succeed(response)
+        if self._response is response and not response.isAwaited:
             self.pauseReading()
 
-    def _headReceived(self, exchange: Exchange) -> None:
-        self._response = response = AgentResponse(self, self._status, self._reason, VerbatimHeaders(tuple(self._pairs)))
+    def _makeResponse(self, exchange: Exchange) -> AgentResponse:
+        response = AgentResponse(self, self._status, self._reason, VerbatimHeaders(tuple(self._pairs)))
         if exchange.method == b"HEAD" or self._status in {204, 304}:
             response.length = 0
         elif self._length is not None and not self._chunked:
             response.length = self._length
-        exchange.succeed(response)
+        return response
 
     def _answered(self, response: AgentResponse) -> None:
         self._exchange = self._response = None

@@ -128,6 +128,11 @@ class ResponseRelay(Protocol):
         self._sendHead(status)
         return b"".join(held or ())
 
+    def begun(self) -> None:
+        """What came with the head is passed on: a head that came alone goes out alone."""
+        if not self._request.ended:
+            self._request.flush()
+
     def _abandon(self) -> None:
         self._silence.stop()
         transport: Any = self.transport

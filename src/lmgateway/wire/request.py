@@ -196,8 +196,12 @@ class GatewayRequest(Request):
     def write(self, data: bytes) -> None:
         """Write as ``twisted.web`` does; an empty write flushes the head, which is how an event stream says hello."""
         super().write(data)
-        if not data and not self._disconnected and not self.finished:
-            self.channel.flush()
+        if not data and not self.ended:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send a head that waits for the first piece of its body."""
+        self.channel.flush()
 
     def notifyDisconnect(self, cancel: Deferred[Any]) -> None:
         """Cancel a Deferred when the client leaves before the answer is finished."""
