@@ -1,8 +1,10 @@
 # `make run` starts the gateway, `make test` tests it. Both need python3 (3.11 or newer, with venv) and nothing else.
 #
-#   make run      the gateway in front of LM Studio, or of a built-in simulator where none answers
+#   make run      the gateway in front of LM Studio, or of a built-in simulator where none answers;
+#                 options go into ARGS: make run ARGS="--port 8002 --log-level debug"
 #   make test     the tests
 #   make check    lint, format and types
+#   make lowest   the tests, with the oldest dependencies that setup.cfg allows
 #   make e2e      real clients against a real model server; installs what it needs, some 400 MB
 #   make bench    benchmarks; installs what they need
 #   make format   reformat the code
@@ -11,14 +13,15 @@
 
 PYTHON ?= python3
 VENV := .venv
+LOWEST := .venv/lowest
 RUFF := $(VENV)/bin/ruff
 RUFFRC := --config .ci/ruff.toml
 comma := ,
 
-.PHONY: run test check e2e bench format install clean
+.PHONY: run test check lowest e2e bench format install clean
 
 run: $(VENV)/.run
-	@$(VENV)/bin/lmgateway run
+	@$(VENV)/bin/lmgateway run $(ARGS)
 
 test: $(VENV)/.dev
 	@$(VENV)/bin/python -m pytest -n 2
@@ -27,6 +30,9 @@ check: $(VENV)/.dev
 	$(RUFF) check $(RUFFRC) .
 	$(RUFF) format $(RUFFRC) --check .
 	$(VENV)/bin/mypy src
+
+lowest: $(LOWEST)/.installed
+	@$(LOWEST)/bin/python -m pytest -n 2
 
 e2e: $(VENV)/.dev
 	@$(VENV)/bin/python e2e/run.py
@@ -43,7 +49,7 @@ install: $(VENV)/.dev
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
-	rm -rf src/*.egg-info src/twisted/plugins/dropin.cache _trial_temp*
+	rm -rf src/*.egg-info src/twisted/plugins/dropin.cache _trial_temp* bench/.cache e2e/.cache
 
 # Installed again whenever what is to be installed has changed.
 $(VENV)/.run: setup.cfg pyproject.toml
@@ -52,6 +58,13 @@ $(VENV)/.run: setup.cfg pyproject.toml
 $(VENV)/.dev: setup.cfg pyproject.toml
 	$(call makeVenv,.[test$(comma)check])
 	@touch $(VENV)/.run
+
+$(LOWEST)/.installed: setup.cfg pyproject.toml $(VENV)/.dev
+	@$(PYTHON) -m venv --clear $(LOWEST)
+	@sed -n '/^install_requires/,/^$$/s/^ *\([A-Za-z.-]*\).*>=/\1==/p' setup.cfg >$(LOWEST)/constraints.txt
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint $(LOWEST)/constraints.txt --editable '.[test]'
+	@touch $@
 
 # A virtual environment holding the gateway, editable. $(1): what pip is to install.
 define makeVenv
