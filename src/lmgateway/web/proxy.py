@@ -85,7 +85,7 @@ class ProxyResource(Resource):
         headers = rules.headers.upstreamHeaders(request.head)
         silence = SilenceTimer(self._clock, rules.streamTimeout if asksForStream else rules.timeout)
         response = await self._send(request, route.upstreamTarget(request.head.target), headers, body, silence)
-        relay = self._relay(request, route, response)
+        relay = self._relay(request, route, response, silence)
         error = await relay.done
         if error is not None:
             raise error
@@ -109,7 +109,8 @@ class ProxyResource(Resource):
                 raise UnsupportedMediaType(msg)
             return False, request.body.producer()
         checkReadable(head)
-        rewritten = self._rewrite(request, route, await request.body.read())
+        whole = request.body.whole()
+        rewritten = self._rewrite(request, route, await request.body.read() if whole is None else whole)
         return rewritten.stream, BytesBodyProducer(rewritten.body)
 
     def _rewrite(self, request: GatewayRequest, route: Route, body: bytes) -> Rewritten:
@@ -145,23 +146,32 @@ class ProxyResource(Resource):
         finally:
             silence.stop()
 
-    def _relay(self, request: GatewayRequest, route: Route, response: IResponse) -> ResponseRelay:
+    def _relay(
+        self, request: GatewayRequest, route: Route, response: IResponse, silence: SilenceTimer
+    ) -> ResponseRelay:
         pairs = response.headers.pairs if isinstance(response.headers, VerbatimHeaders) else ()
-        isStream = any(
-            name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in pairs
-        )
+        isStream = isEventStream(pairs)
         rules = self.rules
+        silence.allow(rules.streamTimeout if isStream else rules.timeout)
         relay = ResponseRelay(
             request,
             response,
             rules.headers.downstreamHeaders(pairs),
             DIALECTS[route.dialect].errorEvent,
-            SilenceTimer(self._clock, rules.streamTimeout if isStream else rules.timeout),
+            silence,
             isStream=isStream,
         )
         response.deliverBody(relay)
         relay.begun()
         return relay
+
+
+def isEventStream(headers: HeaderPairs) -> bool:
+    """Whether an answer is an event stream (WHATWG HTML, 9.2: ``text/event-stream``)."""
+    for name, value in headers:
+        if len(name) == 12 and name.lower() == b"content-type":
+            return value[:17].lower() == b"text/event-stream"
+    return False
 
 
 def _isJsonPost(request: GatewayRequest) -> bool:

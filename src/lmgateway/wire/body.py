@@ -116,20 +116,27 @@ class IncomingBody:
         if self.length is not None and self.length > self.limit:
             raise tooLarge(self.limit)
 
+    def whole(self) -> bytes | None:
+        """Give the body if all of it is here already, as that of most requests is. Then it is consumed."""
+        if not self.complete or self.failure is not None:
+            return None
+        buffered = self._take()
+        return buffered[0] if len(buffered) == 1 else b"".join(buffered)
+
     def read(self) -> Deferred[bytes]:
         """
         Read the body whole, into memory. Once.
 
         :return: fires with all of it; fails with what :meth:`fail` was told.
         """
+        if (whole := self.whole()) is not None:
+            return succeed(whole)
         buffered = self._take()
         if self.failure is not None:
             return fail(self.failure)
-        if self.complete:
-            return succeed(buffered[0] if len(buffered) == 1 else b"".join(buffered))
-        self._consumer = whole = _WholeBody(buffered)
+        self._consumer = collected = _WholeBody(buffered)
         self.start()
-        return whole.done
+        return collected.done
 
     def producer(self) -> StreamedBody:
         """Pass the body on as it arrives. Once."""

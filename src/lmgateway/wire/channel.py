@@ -79,7 +79,8 @@ class GatewayChannel(Protocol):
         setNoDelay = getattr(self.transport, "setTcpNoDelay", None)
         if setNoDelay is not None:
             setNoDelay(True)
-        peer = getattr(self.transport.getPeer(), "host", "")
+        self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
+        peer = getattr(self._peer, "host", "")
         self._parser = RequestParser(self, self.site.limits, peer, secure=self.isSecure())
         self.transport.registerProducer(self, True)
         self.site.opened(self)
@@ -213,7 +214,7 @@ class GatewayChannel(Protocol):
         dated = False
         for name, value in headers:
             lines.append(name + b": " + value + b"\r\n")
-            dated = dated or name.lower() == b"date"
+            dated = dated or (len(name) == 4 and name.lower() == b"date")
         if not dated:
             # "An origin server with a clock MUST generate a Date header field" (RFC 9110 section 6.6.1); so does a
             # recipient that forwards an answer without one.
@@ -272,11 +273,11 @@ class GatewayChannel(Protocol):
 
     def getPeer(self) -> Any:
         """Tell the address of the other end."""
-        return self.transport.getPeer()
+        return self._peer
 
     def getHost(self) -> Any:
         """Tell the address of this end."""
-        return self.transport.getHost()
+        return self._host
 
     def isSecure(self) -> bool:
         """Whether the connection is TLS."""

@@ -28,6 +28,10 @@ JOINED_BODY = 64 * 1024
 """A body up to this size goes out in one write with the head."""
 
 
+_DONE = Failure(ResponseDone())
+"""How every whole answer ends. It is the same for all, and making one each time is not free."""
+
+
 class IConnectionPool(Structural):
     """Where a connection goes when its answer is whole."""
 
@@ -186,7 +190,7 @@ class UpstreamConnection(Protocol):
             self._agent.release(self)
         else:
             self.abort()
-        response.bodyEnded(Failure(ResponseDone()))
+        response.bodyEnded(_DONE)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell whoever waits. An answer without length ends cleanly where the connection does, and only there."""

@@ -26,8 +26,7 @@ class VerbatimHeaders(Headers):
     passing through; it is in :attr:`pairs` like every other field.
     """
 
-    def __init__(self, pairs: HeaderPairs) -> None:
-        super().__init__()
+    def __init__(self, pairs: HeaderPairs) -> None:  # what the base class would keep them in is never asked for
         self.pairs = pairs
 
     def copy(self) -> VerbatimHeaders:

@@ -12,11 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
+
+from zope.interface import implementer
 
 from lmgateway.errors import GatewayError, UpstreamBroken, UpstreamSilent
 from lmgateway.message import HeaderPairs
@@ -25,6 +28,7 @@ from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.silence import SilenceTimer
 
 
+@implementer(IPushProducer)
 class ResponseRelay(Protocol):
     """
     Passes one answer on.
@@ -67,7 +71,7 @@ class ResponseRelay(Protocol):
             self._sendHead(self._response.code)
         else:
             self._held = []
-        self._request.registerProducer(self.transport, True)
+        self._request.registerProducer(self, True)
 
     def dataReceived(self, data: bytes) -> None:
         """Pass a piece on."""
@@ -90,7 +94,7 @@ class ResponseRelay(Protocol):
             self._finish(None)
             return
         request.unregisterProducer()
-        if reason.check(ResponseDone, PotentialDataLoss):
+        if isinstance(reason.value, ResponseDone | PotentialDataLoss):
             if self._held is not None:
                 held = self._release(200)
                 if held:
@@ -132,6 +136,21 @@ class ResponseRelay(Protocol):
         """What came with the head is passed on: a head that came alone goes out alone."""
         if not self._request.ended:
             self._request.flush()
+
+    def pauseProducing(self) -> None:
+        """The client is behind: hold LM Studio back, and do not blame it for the silence."""
+        self._silence.stop()
+        transport: Any = self.transport
+        transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The client has caught up."""
+        self._silence.start(self._abandon)
+        transport: Any = self.transport
+        transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The client is gone; whoever cancels the exchange says so."""
 
     def _abandon(self) -> None:
         self._silence.stop()

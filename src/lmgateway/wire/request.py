@@ -62,6 +62,8 @@ class GatewayRequest(Request):
     keepsAlive = True
     firstByteAt = 0.0
     _headerIndex: Headers | None = None
+    _answerHeaders: Headers | None = None
+    _exchange: Deferred[Any] | None = None
 
     def __init__(
         self,
@@ -94,6 +96,17 @@ class GatewayRequest(Request):
 
     @requestHeaders.setter
     def requestHeaders(self, value: Headers) -> None:
+        """Ignore the empty ones that ``twisted.web`` starts with."""
+
+    @property
+    def responseHeaders(self) -> Headers:
+        """The header fields of an answer that ``twisted.web`` writes; the proxy's has none."""
+        if self._answerHeaders is None:
+            self._answerHeaders = Headers()
+        return self._answerHeaders
+
+    @responseHeaders.setter
+    def responseHeaders(self, value: Headers) -> None:
         """Ignore the empty ones that ``twisted.web`` starts with."""
 
     @property
@@ -205,9 +218,11 @@ class GatewayRequest(Request):
 
     def notifyDisconnect(self, cancel: Deferred[Any]) -> None:
         """Cancel a Deferred when the client leaves before the answer is finished."""
-        self.notifyFinish().addErrback(lambda _: cancel.cancel())
+        self._exchange = cancel
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell whoever works on the answer that nobody waits for it."""
         super().connectionLost(reason)
+        if self._exchange is not None:
+            self._exchange.cancel()
         self.body.fail(reason)

@@ -23,6 +23,10 @@ class SilenceTimer:
         self._call: IDelayedCall | None = None
         self.expired = False
 
+    def allow(self, seconds: float) -> None:
+        """Allow another silence from the next :meth:`start` on."""
+        self._seconds = seconds
+
     def start(self, expired: Callable[[], None]) -> None:
         """Count from now on; ``expired`` is called at most once."""
         self.stop()
