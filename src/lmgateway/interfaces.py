@@ -7,13 +7,17 @@ from here, so that mypy-zope checks each implementation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import Attribute, Interface
 
 from lmgateway.message import ActiveModel, HeaderPairs, Injection, Principal, RequestHead, Rewritten, Scope
+
+if TYPE_CHECKING:
+    from lmgateway.telemetry.exchange import Exchange, TokenUsage
 
 
 class IAddressPolicy(Interface):
@@ -120,3 +124,47 @@ class IUpstream(Interface):
 
     def close() -> Deferred[None]:
         """Close what is pooled. Fires when it is closed."""
+
+
+class IEventJournal(Interface):
+    """What happened, for whoever follows it (contract, section 5)."""
+
+    def record(type: str, data: Mapping[str, object]) -> int:
+        """
+        Add an event. Never waits, never fails; a ``timestamp`` is added.
+
+        :param type: one of the contract's table.
+        :param data: what it says beside the timestamp: JSON values, no secret, no body.
+        :return: the event's id, one more than that of the event before.
+        """
+
+
+class IExchangeListener(Interface):
+    """Who is told of each inference request as it goes. None of these may fail or take long."""
+
+    def exchangeBegun(exchange: Exchange) -> None:
+        """Its body is read, and it goes to LM Studio."""
+
+    def firstTokenPassed(exchange: Exchange) -> None:
+        """The first piece of generated text passes."""
+
+    def exchangeEnded(exchange: Exchange) -> None:
+        """It is over: answered, cancelled, cut off or failed."""
+
+
+class IAnswerReader(Interface):
+    """Reads an answer as it passes. It is fed every byte, in any chunking, and never delays or changes one."""
+
+    def feed(data: bytes) -> bool:
+        """
+        Look at a piece of the answer's body.
+
+        :return: whether this piece held the first generated text.
+        """
+
+    def finish() -> None:
+        """That was all of it."""
+
+    usage: TokenUsage | None = Attribute("The tokens, once they are known.")
+    tokensPerSecond: float | None = Attribute("As LM Studio told, where it did.")
+    finishReason: str | None = Attribute("Why generation ended, where it was told.")

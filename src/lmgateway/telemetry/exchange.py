@@ -1,0 +1,172 @@
+# -*- test-case-name: tests.telemetry.test_exchange -*-
+"""
+One inference request as it is watched: who asks what of which model, when each thing happened, how it ended.
+
+:class:`Exchanges` knows those in flight and the last ones that ended, and tells its listeners (events, metrics, usage kept)
+of each step. Everything is counted from Unix times that are passed in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from msgspec import Struct
+
+from lmgateway.interfaces import IExchangeListener
+
+Phase = Literal["reading", "waiting", "answering", "ended"]
+"""Where an exchange is: its body is read, LM Studio is silent, the answer passes, it is over."""
+
+Ending = Literal["complete", "cancelled", "cut", "failed"]
+"""
+How it ended: answered whole (whatever the status), left by its client, broken off in the midst of its answer, or never
+answered by LM Studio.
+"""
+
+REMEMBERED = 1000
+"""Ended exchanges that are remembered."""
+
+
+class TokenUsage(Struct, frozen=True):
+    """
+    The tokens of one answer.
+
+    :param promptTokens: as LM Studio told; None where it did not.
+    :param completionTokens: as LM Studio told, or else the pieces of text that passed.
+    :param estimated: whether the completion tokens were counted rather than told.
+    """
+
+    promptTokens: int | None
+    completionTokens: int | None
+    estimated: bool = False
+
+    @property
+    def totalTokens(self) -> int | None:
+        """Both together, where either is known."""
+        if self.promptTokens is None and self.completionTokens is None:
+            return None
+        return (self.promptTokens or 0) + (self.completionTokens or 0)
+
+
+class Exchange:
+    """
+    One inference request, from its complete head to the end of its answer. Times are Unix times, 0 where not yet.
+
+    :param requestId: what ``X-Request-Id`` tells the client.
+    :param method: of the request.
+    :param path: the path as the client spelled it, without its query.
+    :param route: the route's name.
+    :param key: the name of the key.
+    :param keyId: the key's id, where it is a stored one.
+    :param client: the client's address.
+    :param startedAt: when the head was complete.
+    :param cancel: ends it as if its client had left.
+    :ivar model: what went upstream as ``model``.
+    :ivar stream: whether a stream was asked for.
+    :ivar injected: the names of what was injected.
+    :ivar sentAt: when the request went upstream.
+    :ivar answeredAt: when the answer's head came.
+    :ivar firstTokenAt: when the first piece of generated text passed.
+    :ivar endedAt: when it was over.
+    :ivar status: of the answer that the client was sent.
+    :ivar usage: its tokens, where they are known.
+    :ivar tokensPerSecond: as LM Studio told, or else completion tokens over the time from the first one to the last.
+    :ivar finishReason: why generation ended, as LM Studio told.
+    :ivar error: what went wrong, as the client was told.
+    """
+
+    model: str | None = None
+    stream = False
+    injected: tuple[str, ...] = ()
+    sentAt = 0.0
+    answeredAt = 0.0
+    firstTokenAt = 0.0
+    endedAt = 0.0
+    status: int | None = None
+    usage: TokenUsage | None = None
+    tokensPerSecond: float | None = None
+    finishReason: str | None = None
+    error: str | None = None
+    ending: Ending | None = None
+    bytesIn = 0
+    bytesOut = 0
+
+    def __init__(
+        self,
+        requestId: str,
+        method: str,
+        path: str,
+        route: str,
+        key: str,
+        keyId: str | None,
+        client: str,
+        startedAt: float,
+        cancel: Callable[[], None],
+    ) -> None:
+        self.requestId = requestId
+        self.method = method
+        self.path = path
+        self.route = route
+        self.key = key
+        self.keyId = keyId
+        self.client = client
+        self.startedAt = startedAt
+        self.cancel = cancel
+
+    @property
+    def phase(self) -> Phase:
+        """Where it is now."""
+        if self.endedAt:
+            return "ended"
+        if self.answeredAt:
+            return "answering"
+        return "waiting" if self.sentAt else "reading"
+
+    @property
+    def ttftMs(self) -> float | None:
+        """Milliseconds from the complete head to the first piece of generated text."""
+        return round((self.firstTokenAt - self.startedAt) * 1000, 1) if self.firstTokenAt else None
+
+    def totalTimeMs(self, now: float) -> float:
+        """Milliseconds from the complete head to the end, or to ``now`` while there is none."""
+        return round(((self.endedAt or now) - self.startedAt) * 1000, 1)
+
+
+class Exchanges:
+    """
+    Every exchange in flight, and the last that ended.
+
+    :param listeners: told of each step, in this order. None may raise.
+    """
+
+    def __init__(self, listeners: Iterable[IExchangeListener] = ()) -> None:
+        self.inFlight: dict[str, Exchange] = {}
+        self.ended: deque[Exchange] = deque(maxlen=REMEMBERED)
+        self._listeners = tuple(listeners)
+
+    def begin(self, exchange: Exchange) -> None:
+        """Its body is read, and it goes to LM Studio."""
+        self.inFlight[exchange.requestId] = exchange
+        for listener in self._listeners:
+            listener.exchangeBegun(exchange)
+
+    def firstToken(self, exchange: Exchange) -> None:
+        """The first piece of generated text passes."""
+        for listener in self._listeners:
+            listener.firstTokenPassed(exchange)
+
+    def end(self, exchange: Exchange) -> None:
+        """It is over; all that will be known of it is known."""
+        del self.inFlight[exchange.requestId]
+        self.ended.append(exchange)
+        for listener in self._listeners:
+            listener.exchangeEnded(exchange)
+
+    def find(self, requestId: str) -> Exchange | None:
+        """Give the exchange of an id, in flight or remembered."""
+        found = self.inFlight.get(requestId)
+        if found is not None:
+            return found
+        return next((exchange for exchange in reversed(self.ended) if exchange.requestId == requestId), None)
