@@ -129,11 +129,11 @@ class IUpstream(Interface):
 class IEventJournal(Interface):
     """What happened, for whoever follows it (contract, section 5)."""
 
-    def record(type: str, data: Mapping[str, object]) -> int:
+    def record(kind: str, data: Mapping[str, object]) -> int:
         """
         Add an event. Never waits, never fails; a ``timestamp`` is added.
 
-        :param type: one of the contract's table.
+        :param kind: the event's type, one of the contract's table.
         :param data: what it says beside the timestamp: JSON values, no secret, no body.
         :return: the event's id, one more than that of the event before.
         """
