@@ -73,3 +73,68 @@ TARGETS = st.one_of(
     st.binary(max_size=16),
 )
 """Request targets, most of them with something wrong, some with nothing."""
+
+_SPACES = st.sampled_from(("", "", "", " ", "\n", "\t\r "))
+
+_STRING_PIECES = (
+    "a", "mod", "é", "😀", "\x7f", r"\n", r"\\", r"\"", r"\/", r"\u0061", r"\uD83D\uDE00", r"\ud83d", r"\uDE00", r"\ud06d",
+    "{", "]", ",",
+)  # fmt: skip
+
+_JSON_STRINGS = st.lists(st.sampled_from(_STRING_PIECES), max_size=5).map(lambda pieces: f'"{"".join(pieces)}"')
+
+_JSON_SCALARS = st.one_of(
+    st.sampled_from(("null", "true", "false", "0", "-0", "1.50", "1E+2", "0.1e-7", "1e999999", "9" * 60)), _JSON_STRINGS
+)
+
+
+@st.composite
+def _spelledOut(draw: st.DrawFn, inner: st.SearchStrategy[str], keys: st.SearchStrategy[str]) -> str:
+    """An object whose keys and values are spelled so, with white space here and there."""
+    pairs = draw(st.lists(st.tuples(keys, inner), max_size=5))
+    written = [f"{draw(_SPACES)}{key}{draw(_SPACES)}:{draw(_SPACES)}{value}{draw(_SPACES)}" for key, value in pairs]
+    return "{" + (",".join(written) if written else draw(_SPACES)) + "}"
+
+
+JSON_VALUES = st.recursive(
+    _JSON_SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda values: f"[{','.join(values)}]"), _spelledOut(inner, _JSON_STRINGS)
+    ),
+    max_leaves=6,
+)
+"""JSON values as text, spelled in every way that there is."""
+
+
+@st.composite
+def _keySpellings(draw: st.DrawFn, names: tuple[str, ...]) -> str:
+    """One of the names as a JSON string, some of its characters escaped."""
+    name = draw(st.sampled_from(names))
+    escaped = draw(st.sets(st.integers(0, len(name) - 1), max_size=2))
+    return '"' + "".join(f"\\u{ord(c):04X}" if at in escaped else c for at, c in enumerate(name)) + '"'
+
+
+def jsonObjects(*names: str) -> st.SearchStrategy[bytes]:
+    """JSON objects as they could come over the wire, many of whose keys are ``names``, some of them twice."""
+    keys = st.one_of(_keySpellings(names), _JSON_STRINGS)
+    return st.tuples(_SPACES, _spelledOut(JSON_VALUES, keys), _SPACES).map(lambda parts: "".join(parts).encode())
+
+
+@st.composite
+def mutations(draw: st.DrawFn, valid: st.SearchStrategy[bytes]) -> bytes:
+    """Something valid, with a few bytes put in, taken out or both."""
+    text = draw(valid)
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(text)))
+        gone = draw(st.integers(0, 2))
+        new = draw(
+            st.one_of(
+                st.just(b""),
+                st.sampled_from(
+                    (b'"', b"\\", b"{", b"}", b"[", b",", b":", b"\\ud83d", b"\xef\xbb\xbf", b"\x00", b"0", b"NaN")
+                ),
+                st.binary(max_size=2),
+            )
+        )
+        text = text[:at] + new + text[at + gone :]
+    return text
