@@ -17,7 +17,7 @@ from zope.interface import Attribute, Interface
 from lmgateway.message import ActiveModel, HeaderPairs, Injection, Principal, RequestHead, Rewritten, Scope
 
 if TYPE_CHECKING:
-    from lmgateway.telemetry.exchange import Exchange, TokenUsage
+    from lmgateway.exchange import Exchange, TokenUsage
 
 
 class IAddressPolicy(Interface):

@@ -1,20 +1,16 @@
-# -*- test-case-name: tests.telemetry.test_exchange -*-
+# -*- test-case-name: tests.test_exchange -*-
 """
 One inference request as it is watched: who asks what of which model, when each thing happened, how it ended.
 
-:class:`Exchanges` knows those in flight and the last ones that ended, and tells its listeners (events, metrics, usage kept)
-of each step. Everything is counted from Unix times that are passed in.
+Everything is counted from Unix times that are passed in.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal
 
 from msgspec import Struct
-
-from lmgateway.interfaces import IExchangeListener
 
 Phase = Literal["reading", "waiting", "answering", "ended"]
 """Where an exchange is: its body is read, LM Studio is silent, the answer passes, it is over."""
@@ -24,9 +20,6 @@ Ending = Literal["complete", "cancelled", "cut", "failed"]
 How it ended: answered whole (whatever the status), left by its client, broken off in the midst of its answer, or never
 answered by LM Studio.
 """
-
-REMEMBERED = 1000
-"""Ended exchanges that are remembered."""
 
 
 class TokenUsage(Struct, frozen=True):
@@ -132,41 +125,3 @@ class Exchange:
     def totalTimeMs(self, now: float) -> float:
         """Milliseconds from the complete head to the end, or to ``now`` while there is none."""
         return round(((self.endedAt or now) - self.startedAt) * 1000, 1)
-
-
-class Exchanges:
-    """
-    Every exchange in flight, and the last that ended.
-
-    :param listeners: told of each step, in this order. None may raise.
-    """
-
-    def __init__(self, listeners: Iterable[IExchangeListener] = ()) -> None:
-        self.inFlight: dict[str, Exchange] = {}
-        self.ended: deque[Exchange] = deque(maxlen=REMEMBERED)
-        self._listeners = tuple(listeners)
-
-    def begin(self, exchange: Exchange) -> None:
-        """Its body is read, and it goes to LM Studio."""
-        self.inFlight[exchange.requestId] = exchange
-        for listener in self._listeners:
-            listener.exchangeBegun(exchange)
-
-    def firstToken(self, exchange: Exchange) -> None:
-        """The first piece of generated text passes."""
-        for listener in self._listeners:
-            listener.firstTokenPassed(exchange)
-
-    def end(self, exchange: Exchange) -> None:
-        """It is over; all that will be known of it is known."""
-        del self.inFlight[exchange.requestId]
-        self.ended.append(exchange)
-        for listener in self._listeners:
-            listener.exchangeEnded(exchange)
-
-    def find(self, requestId: str) -> Exchange | None:
-        """Give the exchange of an id, in flight or remembered."""
-        found = self.inFlight.get(requestId)
-        if found is not None:
-            return found
-        return next((exchange for exchange in reversed(self.ended) if exchange.requestId == requestId), None)
