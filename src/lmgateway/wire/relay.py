@@ -18,7 +18,6 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
-
 from zope.interface import implementer
 
 from lmgateway.errors import GatewayError, UpstreamBroken, UpstreamSilent
