@@ -7,6 +7,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import resource
 import select
 import signal
 import socket
@@ -28,6 +29,22 @@ def cores() -> tuple[int | None, int | None]:
     """
     usable = sorted(os.sched_getaffinity(0))
     return (usable[0], usable[-1]) if len(usable) > 1 else (None, None)
+
+
+def foreignCpuSeconds(used: set[int]) -> float:
+    """
+    :param used: cores.
+    :return: processor time that programs other than the bench's have had on these cores since the machine started. Only
+        differences mean anything, and only while the bench has no running process.
+    """
+    busy = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *counts = line.split()
+        if name in {f"cpu{core}" for core in used}:
+            user, nice, system, _idle, _wait, _irq, _softirq, steal = map(int, counts[:8])
+            busy += user + nice + system + steal
+    own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return busy / TICKS_PER_SECOND - sum(usage.ru_utime + usage.ru_stime for usage in own)
 
 
 def freePort() -> int:

@@ -29,11 +29,13 @@ from pathlib import Path
 import measures
 from client import KEY, SMALL_BODY, Peer, ask
 from measures import CHAT, Figures, Target
-from processes import Process, Unavailable, cores, freePort
+from processes import Process, Unavailable, cores, foreignCpuSeconds, freePort
 from table import BARE, COLUMNS, DIRECT, UPSTREAM, Table
 
 HERE = Path(__file__).parent
 PROXY_CORE, LOAD_CORE = cores()
+USED_CORES = {PROXY_CORE, LOAD_CORE} if PROXY_CORE is not None and LOAD_CORE is not None else {0}
+QUIET = 0.05
 OPEN_FILES_NEEDED = 4096
 ACTIVATION = {"modelKey": "bench/model", "defaultInference": {"temperature": 0.5, "maxTokens": 64}}
 
@@ -278,14 +280,19 @@ def main() -> int:
         os.sched_setaffinity(0, {LOAD_CORE})
     table = Table()
     install(table)
-    began = time.monotonic()
+    began, foreign = time.monotonic(), foreignCpuSeconds(USED_CORES)
     with tempfile.TemporaryDirectory(prefix="lmgateway-bench-") as folder:
         measureAll(plan, Path(folder), table)
+    took = time.monotonic() - began
+    disturbance = max(0.0, foreignCpuSeconds(USED_CORES) - foreign) / took
     print(machine())
     print()
     print(table.text())
     print()
-    print("x: multiple of the bare proxy's. !: misses its target.", f"Took {time.monotonic() - began:.0f} s.")
+    print("x: multiple of the bare proxy's. !: misses its target.")
+    print(f"Took {took:.0f} s. Meanwhile other programs used {disturbance:.0%} of a core.")
+    if disturbance > QUIET:
+        print("That disturbs: lags and ratios are worse than on a quiet machine.")
     for note in table.notes:
         print("note:", note)
     return 0
