@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet import error
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.web.iweb import IAgentEndpointFactory
@@ -49,7 +50,7 @@ class MemoryTransport:
     def writeSequence(self, pieces: list[bytes]) -> None:
         self.write(b"".join(pieces))
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
+    def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: FBT001 - IConsumer
         assert self.producer is None, "a producer is registered already"
         assert streaming
         self.producer = producer
@@ -85,7 +86,7 @@ class MemoryTransport:
     def getHost(self) -> IPv4Address:
         return self._host
 
-    def setTcpNoDelay(self, enabled: bool) -> None:
+    def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: FBT001 - ITCPTransport
         """Nothing is delayed here anyway."""
 
     def step(self) -> bool:
@@ -136,7 +137,7 @@ class Network:
     def flush(self) -> None:
         """Deliver everything that can be delivered."""
         self.clock.advance(0)
-        while any([transport.step() for transport in list(self.transports)]):
+        while sum(transport.step() for transport in list(self.transports)):
             self.clock.advance(0)
 
     def advance(self, seconds: float) -> None:
@@ -158,7 +159,7 @@ class MemoryEndpoint:
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
         if self._listen is None:
-            return fail(Failure(ConnectionRefusedError()))
+            return fail(Failure(error.ConnectionRefusedError()))
         client = protocolFactory.buildProtocol(None)
         self._network.connect(self._listen(), client)
         return succeed(client)
@@ -186,5 +187,5 @@ class Recorder(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self.data += data
 
-    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.ended = reason

@@ -28,12 +28,14 @@ from lmgateway.policy.injection import MemberSplicer
 from lmgateway.settings import Settings
 from lmgateway.state import KeyDigests, StateStore, StoredActiveModel
 from lmgateway.telemetry.accesslog import AccessRecord
+from lmgateway.telemetry.exchanges import Exchanges
 from lmgateway.web.access import recordOf
 from lmgateway.web.admin import AdminApi
 from lmgateway.web.health import HealthApi, UpstreamProbe
 from lmgateway.web.proxy import ProxyResource
 from lmgateway.web.rules import EVERY_SCOPE, makeRules, needsKey
 from lmgateway.web.tree import GatewayRoot
+from lmgateway.web.watch import Unread, Watching
 from lmgateway.wire.agent import UpstreamAgent
 from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.site import GatewaySite
@@ -103,7 +105,8 @@ class Gateway(MultiService):
         self._upstream = makeUpstream(settings, reactor)
         self._probe = UpstreamProbe(self._upstream, reactor)
         rules = makeRules(settings, {})
-        self._proxy = ProxyResource(rules, self._upstream, MemberSplicer(), self._active, reactor)
+        watching = Watching(Exchanges(), reactor, lambda *_: Unread())
+        self._proxy = ProxyResource(rules, self._upstream, MemberSplicer(), self._active, watching, reactor)
         self._root = GatewayRoot(rules, self._proxy, self._apis())
         self.site = GatewaySite(self._root, reactor, settings.limits, self._root.refuse, self._ended)
 

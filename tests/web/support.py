@@ -15,12 +15,14 @@ from lmgateway.policy.injection import MemberSplicer
 from lmgateway.settings import Settings, loadSettings
 from lmgateway.studio.simulator.simulator import Simulator
 from lmgateway.studio.simulator.site import simulatorSite
+from lmgateway.telemetry.exchanges import Exchanges
 from lmgateway.web.access import recordOf
 from lmgateway.web.admin import AdminApi
 from lmgateway.web.health import HealthApi, UpstreamProbe
 from lmgateway.web.proxy import ProxyResource
 from lmgateway.web.rules import makeRules
 from lmgateway.web.tree import GatewayRoot
+from lmgateway.web.watch import Unread, Watching
 from lmgateway.wire.agent import UpstreamAgent
 from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.site import GatewaySite
@@ -153,7 +155,9 @@ class MemoryGateway:
         upstream = TreqUpstream(self.agent, UPSTREAM, clock)
         self.active = MemoryActiveModel()
         rules = makeRules(self.settings, keys or {})
-        self.proxy = ProxyResource(rules, upstream, MemberSplicer(), self.active, clock)
+        self.exchanges = Exchanges()
+        watching = Watching(self.exchanges, clock, lambda *_: Unread())
+        self.proxy = ProxyResource(rules, upstream, MemberSplicer(), self.active, watching, clock)
         self.root = GatewayRoot(
             rules,
             self.proxy,

@@ -58,7 +58,7 @@ class ActivationTests(SynchronousTestCase):
     def test_storeFails(self) -> None:
         """An activation that could not be stored is a 503, not a success."""
 
-        def full(model: ActiveModel) -> Deferred[None]:
+        def full(_: ActiveModel) -> Deferred[None]:
             return fail(Unavailable("The disk is full."))
 
         self.gateway.active.activate = full  # type: ignore[method-assign]

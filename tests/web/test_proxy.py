@@ -15,6 +15,7 @@ SSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Enco
 
 
 def chunk(data: bytes) -> bytes:
+    """Frame a piece of a chunked body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 

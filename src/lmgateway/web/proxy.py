@@ -9,6 +9,7 @@ connection upstream is closed at once.
 
 from __future__ import annotations
 
+from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReactorTime
@@ -17,7 +18,7 @@ from twisted.web.iweb import IResponse
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from lmgateway.errors import GatewayError, InternalError, UnsupportedMediaType, UpstreamSilent
+from lmgateway.errors import GatewayError, InternalError, Unavailable, UnsupportedMediaType, UpstreamSilent
 from lmgateway.interfaces import IActiveModel, IRequestRewriter, IUpstream
 from lmgateway.message import HeaderPairs, Rewritten, Scope
 from lmgateway.policy.dialects import DIALECTS, InjectionPlan
@@ -25,6 +26,7 @@ from lmgateway.policy.framing import checkReadable
 from lmgateway.policy.routes import Route
 from lmgateway.web.responses import defect, respondError
 from lmgateway.web.rules import Rules
+from lmgateway.web.watch import ExchangeWatch, Watching
 from lmgateway.wire.body import BytesBodyProducer, StreamedBody
 from lmgateway.wire.headers import VerbatimHeaders
 from lmgateway.wire.relay import ResponseRelay
@@ -32,14 +34,27 @@ from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.silence import SilenceTimer
 
 
+class Prepared(Struct, frozen=True):
+    """
+    What goes upstream as a body.
+
+    :param producer: produces it; None where there is none.
+    :param rewritten: what was read of it, where it was read.
+    """
+
+    producer: BytesBodyProducer | StreamedBody | None
+    rewritten: Rewritten | None = None
+
+
 class ProxyResource(Resource):
     """
     Answers with what LM Studio answers.
 
     :param rules: header policy and time limits; assign to change them for what comes after.
-    :param upstream: where requests go.
+    :param upstream: where requests go; likewise.
     :param rewriter: completes JSON bodies.
     :param active: tells the active model.
+    :param watching: watches inference requests.
     :param clock: whose seconds count for silence.
     """
 
@@ -51,6 +66,7 @@ class ProxyResource(Resource):
         upstream: IUpstream,
         rewriter: IRequestRewriter,
         active: IActiveModel,
+        watching: Watching,
         clock: IReactorTime,
     ) -> None:
         super().__init__()
@@ -58,60 +74,61 @@ class ProxyResource(Resource):
         self.upstream = upstream
         self._rewriter = rewriter
         self._active = active
+        self._watching = watching
         self._plan = InjectionPlan.build(None)
         self._clock = clock
 
     def render(self, request: GatewayRequest) -> int:
-        """Begin the exchange; it ends with its answer, or with the client."""
-        exchange = Deferred.fromCoroutine(self._exchange(request))
-        if not exchange.called:
-            request.notifyDisconnect(exchange)
-        exchange.addErrback(self._ebExchange, request)
+        """Begin to answer; it ends with the answer, or with the client."""
+        answering = Deferred.fromCoroutine(self._answer(request))
+        if not answering.called:
+            request.notifyDisconnect(answering)
+        answering.addErrback(self._ebAnswer, request)
         return NOT_DONE_YET
 
-    def _ebExchange(self, reason: Failure, request: GatewayRequest) -> None:
+    def _ebAnswer(self, reason: Failure, request: GatewayRequest) -> None:
         error = reason.value
         if isinstance(error, GatewayError):
             respondError(request, error)
-        elif not (request.ended and isinstance(error, ConnectionLost)):
+        elif isinstance(error, CancelledError) and not request.ended:
+            respondError(request, Unavailable("This request was cancelled by an administrator.", code="cancelled"))
+        elif not (request.ended and isinstance(error, CancelledError | ConnectionLost)):
             defect(request, reason)
 
-    async def _exchange(self, request: GatewayRequest) -> None:
+    async def _answer(self, request: GatewayRequest) -> None:
         route = request.route
         if route is None:
             raise InternalError("A request without a route reached the proxy.")
-        rules = self.rules
-        asksForStream, body = await self._readBody(request, route)
-        headers = rules.headers.upstreamHeaders(request.head)
-        silence = SilenceTimer(self._clock, rules.streamTimeout if asksForStream else rules.timeout)
-        response = await self._send(request, route.upstreamTarget(request.head.target), headers, body, silence)
-        relay = self._relay(request, route, response, silence)
-        error = await relay.done
-        if error is not None:
-            raise error
+        prepared = await self._prepare(request, route)
+        if prepared.rewritten is None:
+            await self._exchange(request, route, prepared, None)
+            return
+        watch = self._watching.begin(request, route, prepared.rewritten, request.cancel)
+        try:
+            await self._exchange(request, route, prepared, watch)
+        except GatewayError as error:
+            watch.ended(request, "cut" if request.startedWriting else "failed", error)
+            raise
+        except BaseException:
+            watch.ended(request, "cancelled")
+            raise
+        watch.ended(request, "complete")
 
-    async def _readBody(
-        self, request: GatewayRequest, route: Route
-    ) -> tuple[bool, BytesBodyProducer | StreamedBody | None]:
-        """Give whether a stream is asked for, and what goes upstream."""
+    async def _prepare(self, request: GatewayRequest, route: Route) -> Prepared:
+        """Read and complete the body where the gateway must, else let it stream."""
         head = request.head
-        if request.body.length == 0:
-            # "A user agent SHOULD NOT send a Content-Length header field when the request message does not contain
-            # content and the method semantics do not anticipate such data" (RFC 9110 section 8.6).
-            if _isJsonPost(request) and route.inject != "none":
-                self._rewrite(request, route, b"")
-            return False, None
-        if head.method != b"POST" or route.inject == "none":
-            return False, request.body.producer()
-        if not _isJsonPost(request):
+        isJson = _isJsonPost(request)
+        if head.method != b"POST" or route.inject == "none" or (request.body.length == 0 and not isJson):
+            return Prepared(None if request.body.length == 0 else request.body.producer())
+        if not isJson:
             if route.adminMembers and not _isAdmin(request):
                 msg = "Send the body as JSON, with the header 'Content-Type: application/json'."
                 raise UnsupportedMediaType(msg)
-            return False, request.body.producer()
+            return Prepared(request.body.producer())
         checkReadable(head)
         whole = request.body.whole()
         rewritten = self._rewrite(request, route, await request.body.read() if whole is None else whole)
-        return rewritten.stream, BytesBodyProducer(rewritten.body)
+        return Prepared(BytesBodyProducer(rewritten.body), rewritten)
 
     def _rewrite(self, request: GatewayRequest, route: Route, body: bytes) -> Rewritten:
         active = self._active.current()
@@ -124,15 +141,45 @@ class ProxyResource(Resource):
             self.rules.authorizer.permit(request.principal, Scope.ADMIN)
         return rewritten
 
+    async def _exchange(
+        self, request: GatewayRequest, route: Route, prepared: Prepared, watch: ExchangeWatch | None
+    ) -> None:
+        """
+        Send the request, and relay its answer.
+
+        :raise GatewayError: there was none, or it broke off.
+        """
+        rules = self.rules
+        asksForStream = prepared.rewritten is not None and prepared.rewritten.stream
+        silence = SilenceTimer(self._clock, rules.streamTimeout if asksForStream else rules.timeout)
+        response = await self._send(request, route, prepared, silence)
+        pairs = response.headers.pairs if isinstance(response.headers, VerbatimHeaders) else ()
+        isStream = isEventStream(pairs)
+        silence.allow(rules.streamTimeout if isStream else rules.timeout)
+        if watch is not None:
+            watch.answered(response.code, isStream=isStream, isEncoded=isEncoded(pairs))
+        relay = ResponseRelay(
+            request,
+            response,
+            rules.headers.downstreamHeaders(pairs),
+            DIALECTS[route.dialect].errorEvent,
+            silence,
+            isStream=isStream,
+            passing=watch.passing if watch is not None else None,
+        )
+        response.deliverBody(relay)
+        relay.begun()
+        error = await relay.done
+        if error is not None:
+            raise error
+
     async def _send(
-        self,
-        request: GatewayRequest,
-        target: bytes,
-        headers: HeaderPairs,
-        body: BytesBodyProducer | StreamedBody | None,
-        silence: SilenceTimer,
+        self, request: GatewayRequest, route: Route, prepared: Prepared, silence: SilenceTimer
     ) -> IResponse:
-        sending = self.upstream.send(request.head.method, target, headers, body)
+        head = request.head
+        headers = self.rules.headers.upstreamHeaders(head)
+        body = prepared.producer
+        sending = self.upstream.send(head.method, route.upstreamTarget(head.target), headers, body)
         silence.start(sending.cancel)
         if isinstance(body, StreamedBody):
             body.progressed = silence.touch
@@ -146,25 +193,6 @@ class ProxyResource(Resource):
         finally:
             silence.stop()
 
-    def _relay(
-        self, request: GatewayRequest, route: Route, response: IResponse, silence: SilenceTimer
-    ) -> ResponseRelay:
-        pairs = response.headers.pairs if isinstance(response.headers, VerbatimHeaders) else ()
-        isStream = isEventStream(pairs)
-        rules = self.rules
-        silence.allow(rules.streamTimeout if isStream else rules.timeout)
-        relay = ResponseRelay(
-            request,
-            response,
-            rules.headers.downstreamHeaders(pairs),
-            DIALECTS[route.dialect].errorEvent,
-            silence,
-            isStream=isStream,
-        )
-        response.deliverBody(relay)
-        relay.begun()
-        return relay
-
 
 def isEventStream(headers: HeaderPairs) -> bool:
     """Whether an answer is an event stream (WHATWG HTML, 9.2: ``text/event-stream``)."""
@@ -172,6 +200,14 @@ def isEventStream(headers: HeaderPairs) -> bool:
         if len(name) == 12 and name.lower() == b"content-type":
             return value[:17].lower() == b"text/event-stream"
     return False
+
+
+def isEncoded(headers: HeaderPairs) -> bool:
+    """Whether an answer's body is compressed (RFC 9110 section 8.4)."""
+    return any(
+        len(name) == 16 and name.lower() == b"content-encoding" and value.lower() != b"identity"
+        for name, value in headers
+    )
 
 
 def _isJsonPost(request: GatewayRequest) -> bool:

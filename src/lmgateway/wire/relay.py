@@ -38,6 +38,7 @@ class ResponseRelay(Protocol):
     :param errorEvent: makes, of an error, the event that ends a broken stream in the client's dialect.
     :param silence: cuts the answer off when nothing comes for too long.
     :param isStream: whether the answer is an event stream.
+    :param passing: is shown each piece before it goes on.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ResponseRelay(Protocol):
         silence: SilenceTimer,
         *,
         isStream: bool,
+        passing: Callable[[bytes], None] | None = None,
     ) -> None:
         self.done: Deferred[GatewayError | None] = Deferred(lambda _: self._abandon())
         self._request = request
@@ -59,6 +61,7 @@ class ResponseRelay(Protocol):
         self._held: list[bytes] | None = None
         self._tail = b""
         self._isStream = isStream
+        self._passing = passing
         self._catchall = UnexpectedEndpoint() if response.code == 200 and not isStream else None
 
     def connectionMade(self) -> None:
@@ -75,6 +78,8 @@ class ResponseRelay(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Pass a piece on."""
         self._silence.touch()
+        if self._passing is not None:
+            self._passing(data)
         if self._held is not None and self._catchall is not None:
             self._held.append(data)
             verdict = self._catchall.feed(data)

@@ -216,6 +216,11 @@ class GatewayRequest(Request):
         """Send a head that waits for the first piece of its body."""
         self.channel.flush()
 
+    def cancel(self) -> None:
+        """End the answer as if the client had left, but tell the client."""
+        if self._exchange is not None:
+            self._exchange.cancel()
+
     def notifyDisconnect(self, cancel: Deferred[Any]) -> None:
         """Cancel a Deferred when the client leaves before the answer is finished."""
         self._exchange = cancel
