@@ -386,13 +386,14 @@ class ThreadTests(TestCase):
         self.assertEqual(active.current(), GEMMA)
 
     async def test_closing(self) -> None:
-        """Closing finishes what was asked for before it, and the thread is gone afterwards."""
+        """Closing finishes what was asked for before it; afterwards the thread is gone and all is in the one file."""
         active = StoredActiveModel(self.store)
         activating = active.activate(QWEN)
         thread = await self.store.run(lambda _: threading.current_thread())
         await self.store.close()
         await activating
         self.assertFalse(thread.is_alive())
+        self.assertFalse((self.folder / f"{STATE_FILE}-wal").exists())
         self.assertEqual(active.current(), QWEN)
 
 

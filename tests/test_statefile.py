@@ -147,11 +147,26 @@ class PrepareTests(SynchronousTestCase):
             connection.execute("CREATE TABLE precious (value)")
         self.assertRefused("not a gateway's")
 
+    def test_anothersMark(self) -> None:
+        """Another program's database is refused, though there be nothing in it but its mark or its version."""
+        for mark in ("application_id=7", "user_version=1"):
+            self.path.unlink(missing_ok=True)
+            with closing(sqlite3.connect(self.path)) as connection:
+                connection.execute(f"PRAGMA {mark}")
+            self.assertRefused("not a gateway's")
+
     def test_noFile(self) -> None:
         """A folder in the file's place is refused in a sentence."""
         self.path.mkdir()
         error = self.assertRaises(StateError, prepare, self.path)
         self.assertIn(str(self.path), str(error))
+
+    def test_noFolder(self) -> None:
+        """A file that cannot be made is told in a sentence."""
+        path = self.folder / "missing" / STATE_FILE
+        error = self.assertRaises(StateError, prepare, path)
+        self.assertIn("Make it writable", str(error))
+        self.assertIn(str(path), str(error))
 
     def test_leftBehind(self) -> None:
         """What a killed process had confirmed is there, though only the write-ahead log had it; a refusal leaves that log, too."""

@@ -108,6 +108,8 @@ class ParseNetworkTests(SynchronousTestCase):
         self.assertEqual(str(parseNetwork("127.0.0.1")), "127.0.0.1/32")
         self.assertEqual(str(parseNetwork("fd00::/8")), "fd00::/8")
         self.assertEqual(str(parseNetwork("::ffff:10.1.2.3")), "10.1.2.3/32")
+        self.assertEqual(str(parseNetwork("::ffff:0:0/96")), "0.0.0.0/0")
+        self.assertEqual(str(parseNetwork("::fffe:0:0/95")), "::fffe:0:0/95")
         self.assertEqual(str(parseNetwork("::/0")), "::/0")
 
     def test_refused(self) -> None:

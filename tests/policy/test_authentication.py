@@ -56,6 +56,7 @@ class ApiKeyAuthenticatorTests(SynchronousTestCase):
             (b"X-API-Key", ALICES),
             (b"x-api-key", b" " + ALICES + b"\t"),
             (b"Authorization", b"Bearer " + ALICES),
+            (b"Authorization", b" \tBearer " + ALICES),
             (b"AUTHORIZATION", b"bEARER   " + ALICES + b" "),
         ):
             self.assertEqual(ring.authenticate(headOf(header)), ALICE, header)

@@ -187,11 +187,24 @@ class FramingTests(SynchronousTestCase):
         self.assertEqual(self.framing(), Framing(None, chunked=False, expectsContinue=False, keepAlive=True))
         self.assertEqual(self.framing((b"Content-Length", b"0")).length, 0)
         self.assertEqual(self.framing((b"Content-Length", b" 412\t")).length, 412)
-        self.assertTrue(self.framing((b"Transfer-Encoding", b"Chunked")).chunked)
+        self.assertTrue(self.framing((b"Transfer-Encoding", b"\tChunked ")).chunked)
+
+    def test_usual(self) -> None:
+        """What the OpenAI SDK sends is framed as it says."""
+        framing = self.framing(
+            (b"Accept-Encoding", b"gzip, deflate"),
+            (b"Connection", b"keep-alive"),
+            (b"Accept", b"application/json"),
+            (b"Content-Type", b"application/json"),
+            (b"User-Agent", b"OpenAI/Python 1.99.1"),
+            (b"Authorization", b"Bearer lmg_x"),
+            (b"Content-Length", b"412"),
+        )
+        self.assertEqual(framing, Framing(412, chunked=False, expectsContinue=False, keepAlive=True))
 
     def test_expectsContinue(self) -> None:
         """A 100 is waited for only before a body, and never on HTTP/1.0."""
-        expect = (b"Expect", b"100-Continue")
+        expect = (b"Expect", b" ,\t100-Continue , ")
         body = (b"Content-Length", b"5")
         self.assertTrue(self.framing(expect, body).expectsContinue)
         self.assertTrue(self.framing(expect, (b"Transfer-Encoding", b"chunked")).expectsContinue)

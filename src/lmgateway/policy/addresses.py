@@ -45,10 +45,9 @@ def parseNetwork(text: str) -> Network:
         )
     if address != network.network_address:
         raise ValueError(f'"{text}" is an address inside a network. For the whole network, write "{network}".')
-    if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_BITS:
-        mapped = network.network_address.ipv4_mapped
-        if mapped is not None:
-            return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is not None:
+        return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
     return network
 
 
