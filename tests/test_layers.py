@@ -46,6 +46,12 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "log.rotateSize": ("63KB", "5GB"),
     "log.keep": (0, 1001),
     "log.format": ("xml",),
+    "debug.journalSize": ("63KB", "2GB"),
+    "debug.maxSubscribers": (0, 100_001),
+    "debug.maxSubscribersPerKey": (0, 100_001),
+    "debug.askForUsage": ("no",),
+    "debug.capture": ([""], ["x" * 101], ["a\nb"], "alice"),
+    "debug.captureSize": ("1023B", "17MB"),
     "state.directory": ("a\0b", 5),
 }
 """For each setting, values just outside what is allowed, or of another type."""

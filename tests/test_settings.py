@@ -57,6 +57,12 @@ SAMPLES: Mapping[str, tuple[Any, ...]] = {
     "log.rotateSize": ("1MB",),
     "log.keep": (9,),
     "log.format": ("text", "", "", "json"),
+    "debug.journalSize": ("1MB",),
+    "debug.maxSubscribers": (9,),
+    "debug.maxSubscribersPerKey": (9,),
+    "debug.askForUsage": (False,),
+    "debug.capture": (["alice"],),
+    "debug.captureSize": ("2KB",),
     "state.directory": ("/1", "/2", "/3", "/4"),
 }
 """For every setting a value for each of :data:`LAYERS` that it has, as in the file; empty where it lacks one."""

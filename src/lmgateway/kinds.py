@@ -128,6 +128,18 @@ class Choice(Kind):
         return text.lower()
 
 
+class Name(Kind):
+    """What somebody calls a thing: a short text of printable characters."""
+
+    allowed = "a name of 1 to 100 printable characters"
+
+    def fromText(self, text: str) -> str:
+        """Take it as it is."""
+        if not 1 <= len(text) <= 100 or not text.isprintable():
+            raise self.refusal()
+        return text
+
+
 class Whole(Kind):
     """A whole number between two others, which are allowed."""
 

@@ -22,6 +22,7 @@ from lmgateway.units import SettingsError
 
 __all__ = [
     "AccessSettings",
+    "DebugSettings",
     "LimitSettings",
     "ListenSettings",
     "LogSettings",
@@ -154,6 +155,26 @@ class LogSettings(Section, frozen=True, kw_only=True):
     format: str
 
 
+class DebugSettings(Section, frozen=True, kw_only=True):
+    """
+    What can be seen of the gateway at work.
+
+    :param journalSize: bytes of events that are held.
+    :param maxSubscribers: event streams and long polls at the same time.
+    :param maxSubscribersPerKey: the same, of one key.
+    :param askForUsage: whether token counts are asked for on behalf of clients that did not.
+    :param capture: names of keys whose requests are kept to be looked at; ``*`` is all.
+    :param captureSize: bytes of each body that is kept so.
+    """
+
+    journalSize: int
+    maxSubscribers: int
+    maxSubscribersPerKey: int
+    askForUsage: bool
+    capture: tuple[str, ...]
+    captureSize: int
+
+
 class StateSettings(Section, frozen=True, kw_only=True):
     """
     Where everything is that must survive.
@@ -177,6 +198,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     access: AccessSettings
     limits: LimitSettings
     log: LogSettings
+    debug: DebugSettings
     state: StateSettings
     origins: Mapping[str, str]
 
@@ -187,6 +209,7 @@ _SECTIONS: Mapping[str, type[Section]] = {
     "access": AccessSettings,
     "limits": LimitSettings,
     "log": LogSettings,
+    "debug": DebugSettings,
     "state": StateSettings,
 }
 

@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 from platformdirs import user_state_dir
 
-from lmgateway.kinds import Choice, Duration, Flag, Kind, Many, Path, PemBundle, Secret, Size, Whole
+from lmgateway.kinds import Choice, Duration, Flag, Kind, Many, Name, Path, PemBundle, Secret, Size, Whole
 from lmgateway.listeners import describe, reachesBeyondLoopback
 from lmgateway.places import BaseUrl, Endpoint, Host, Network
 from lmgateway.policy.addresses import EVERYBODY
@@ -205,6 +205,25 @@ _LOG = (
     ),
 )
 
+_DEBUG = (
+    Spec("debug.journalSize", Size("64KB", "1GB"), 8 << 20, "the bytes of events that are held for those who follow"),
+    Spec("debug.maxSubscribers", Whole(1, 100_000), 1024, "event streams and long polls at the same time"),
+    Spec("debug.maxSubscribersPerKey", Whole(1, 100_000), 256, "the same, of one key"),
+    Spec(
+        "debug.askForUsage",
+        Flag(),
+        True,
+        "whether streams whose client did not ask for token counts are asked for them; the client does not see it",
+    ),
+    Spec(
+        "debug.capture",
+        Many(Name(), "any number of key names, or *"),
+        (),
+        "the keys whose requests and answers are kept in memory to be looked at",
+    ),
+    Spec("debug.captureSize", Size("1KB", "16MB"), 64 << 10, "the bytes of each body that is kept so"),
+)
+
 _STATE = (
     Spec(
         "state.directory",
@@ -217,7 +236,7 @@ _STATE = (
     ),
 )
 
-SPECS: tuple[Spec, ...] = (*_UPSTREAM, *_LISTEN, *_ACCESS, *_LIMITS, *_LOG, *_STATE)
+SPECS: tuple[Spec, ...] = (*_UPSTREAM, *_LISTEN, *_ACCESS, *_LIMITS, *_LOG, *_DEBUG, *_STATE)
 """Every setting, in the order that ``lmgateway check`` shows them."""
 
 
