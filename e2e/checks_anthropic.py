@@ -14,7 +14,7 @@ from report import PLACE, activate, awaitSlots, busySlots, check, expect, run
 MODEL = "gemma-3-270m"
 ASK = [{"role": "user", "content": "Count from one to ten."}]
 WRONG_KEY = "wrong-0123456789abcdef0123456789abcdef"
-client = anthropic.Anthropic(base_url=PLACE.base, api_key=PLACE.key, max_retries=PLACE.retries, timeout=60)
+client = anthropic.Anthropic(base_url=PLACE.base, api_key=PLACE.key, max_retries=PLACE.retries, timeout=120)
 
 
 @check("creates a message")

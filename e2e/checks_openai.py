@@ -16,7 +16,7 @@ from report import PLACE, activate, awaitSlots, busySlots, check, expect, run
 MODEL = "gemma-3-270m"
 ASK = [{"role": "user", "content": "Count from one to ten."}]
 WRONG_KEY = "wrong-0123456789abcdef0123456789abcdef"
-client = openai.OpenAI(base_url=f"{PLACE.base}/v1", api_key=PLACE.key, max_retries=PLACE.retries, timeout=60)
+client = openai.OpenAI(base_url=f"{PLACE.base}/v1", api_key=PLACE.key, max_retries=PLACE.retries, timeout=120)
 
 
 @check("lists the models")
@@ -46,7 +46,7 @@ def _chatStream() -> None:
     assert usage is not None
     assert usage.completion_tokens <= 40
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert sum(gap > 0.002 for gap in gaps) > len(gaps) / 2, "the pieces came in heaps"
+    assert sum(gap > 0.002 for gap in gaps) > len(gaps) / 4, "the pieces came in heaps"
 
 
 @check("completes a text")

@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-SLOT_DEADLINE = 2.0
+SLOT_DEADLINE = 5.0
+"""Seconds; a third of what the longest generation takes on a fast machine, so that its own end is not taken for freeing."""
 Check = Callable[[], Awaitable[None] | None]
 
 
