@@ -139,7 +139,7 @@ def startBare(folder: Path, port: int, upstreamPort: int, stack: ExitStack) -> P
     :return: the bare proxy, listening.
     """
     argv = [sys.executable, str(HERE / "bare_proxy.py"), str(port), f"http://127.0.0.1:{upstreamPort}"]
-    proxy = Process(BARE, argv, folder, PROXY_CORE)
+    proxy = Process("it", argv, folder, PROXY_CORE)
     stack.callback(proxy.stop)
     proxy.awaitPort(port)
     return proxy
@@ -162,7 +162,7 @@ def startGateway(column: str, folder: Path, port: int, upstreamPort: int, stack:
         "GATEWAY_API_KEY": KEY,
         "GATEWAY_STATE_DIR": str(folder / "state"),
     }
-    proxy = Process(column, argv, folder, PROXY_CORE, variables)
+    proxy = Process("the gateway", argv, folder, PROXY_CORE, variables)
     stack.callback(proxy.stop)
     proxy.awaitPort(port)
     ask(Peer(port), "/admin/models/activate", json.dumps(ACTIVATION).encode())

@@ -12,6 +12,7 @@ import argparse
 import atexit
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -69,7 +70,8 @@ def install(folder: Path, wanted: Sequence[str], commands: Sequence[Sequence[str
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Skip(f"{command[0]} did not run: {error}") from error
         if done.returncode:
-            said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+            lines = (done.stderr + done.stdout).splitlines()
+            said = next((line for line in lines if re.match("(npm )?error", line, re.IGNORECASE)), "it said nothing")
             raise Skip(f"could not install from {source} (is it reachable?): {said[:300]}")
     stamp.write_text(note)
 
@@ -95,7 +97,7 @@ def installNode() -> None:
         raise Skip("there is no Node.js (Debian: apt-get install nodejs npm)")
     NODE.mkdir(parents=True, exist_ok=True)
     (NODE / "package.json").write_text('{"private": true}\n')
-    command = [npm, "install", "--no-audit", "--no-fund", "--silent", *NODE_REQUIREMENTS]
+    command = [npm, "install", "--no-audit", "--no-fund", "--loglevel=error", *NODE_REQUIREMENTS]
     install(NODE, NODE_REQUIREMENTS, (command,), "npm's registry")
 
 
