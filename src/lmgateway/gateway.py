@@ -21,16 +21,21 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
+from lmgateway.errors import Unauthenticated
 from lmgateway.interfaces import IUpstream
-from lmgateway.message import Principal
+from lmgateway.message import Principal, RequestHead
 from lmgateway.policy.authentication import digestOf, generateKey
 from lmgateway.policy.injection import MemberSplicer
 from lmgateway.settings import Settings
 from lmgateway.state import KeyDigests, StateStore, StoredActiveModel
 from lmgateway.telemetry.accesslog import AccessRecord
+from lmgateway.telemetry.captures import Captures
 from lmgateway.telemetry.exchanges import Exchanges
+from lmgateway.telemetry.metrics import Metrics
+from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.web.access import recordOf
 from lmgateway.web.admin import AdminApi
+from lmgateway.web.debug import DebugApi
 from lmgateway.web.health import HealthApi, UpstreamProbe
 from lmgateway.web.proxy import ProxyResource
 from lmgateway.web.rules import EVERY_SCOPE, makeRules, needsKey
@@ -72,6 +77,11 @@ def makeUpstream(settings: Settings, reactor: Any) -> IUpstream:
     return TreqUpstream(agent, upstream.baseUrl, reactor)
 
 
+class _NoJournal:
+    def record(self, kind: str, data: object) -> int:
+        return 0
+
+
 class Gateway(MultiService):
     """
     One gateway.
@@ -105,19 +115,37 @@ class Gateway(MultiService):
         self._upstream = makeUpstream(settings, reactor)
         self._probe = UpstreamProbe(self._upstream, reactor)
         rules = makeRules(settings, {})
-        watching = Watching(Exchanges(), reactor, lambda *_: Unread())
-        self._proxy = ProxyResource(rules, self._upstream, MemberSplicer(), self._active, watching, reactor)
-        self._root = GatewayRoot(rules, self._proxy, self._apis())
+        self._journal = _NoJournal()
+        self._metrics = Metrics()
+        self._exchanges = Exchanges([self._metrics])
+        self._captures = Captures(settings.debug.capture, settings.debug.captureSize)
+        self._state = UpstreamState(self._journal, settings.upstream.baseUrl)
+        watching = Watching(self._exchanges, reactor, lambda *_: Unread(), self._captures)
+        self._proxy = ProxyResource(
+            rules, self._upstream, MemberSplicer(), self._active, watching, self._state, reactor
+        )
+        self._root = GatewayRoot(rules, self._proxy, self._apis(), self._keyRefused)
         self.site = GatewaySite(self._root, reactor, settings.limits, self._root.refuse, self._ended)
 
     def _apis(self) -> dict[bytes, IResource]:
+        debug = DebugApi(
+            self._exchanges, self._metrics, self._captures, self._active, self._state, self._reactor
+        ).app.resource()
         return {
-            b"health": HealthApi(self._probe, self._reactor).app.resource(),
-            b"admin": AdminApi(self._active).app.resource(),
+            b"/health": HealthApi(self._probe, self._reactor).app.resource(),
+            b"/admin": AdminApi(self._active).app.resource(),
+            b"/debug": debug,
+            b"/metrics": debug,
         }
 
     def _ended(self, request: GatewayRequest) -> None:
-        self._record(recordOf(request, self.site.now()))
+        record = recordOf(request, self.site.now())
+        self._metrics.answerSent(record.route, record.status)
+        self._record(record)
+
+    def _keyRefused(self, head: RequestHead, error: Unauthenticated) -> None:
+        path = head.path.decode("latin-1")
+        self._journal.record("auth_failure", {"client": head.peer, "path": path, "reason": error.code})
 
     # life
 

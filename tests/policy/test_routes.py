@@ -203,10 +203,10 @@ class ResolveTests(SynchronousTestCase):
 
     def test_ownByBeginning(self) -> None:
         """A row of the gateway's own may end in a star, and is then matched as it is spelled."""
-        row = Route("/debug/requests/*", "api", Scope.MONITOR, "gateway", methods=(b"GET",))
+        row = Route("/debug/things/*", "api", Scope.MONITOR, "gateway", methods=(b"GET",))
         table = RouteTable((*ROUTES, row))
-        self.assertIs(table.resolve(b"GET", b"/debug/requests/ABC"), row)
-        self.assertRaises(NotFound, table.resolve, b"GET", b"/Debug/requests/ABC")
+        self.assertIs(table.resolve(b"GET", b"/debug/things/ABC"), row)
+        self.assertRaises(NotFound, table.resolve, b"GET", b"/Debug/things/ABC")
 
 
 class SpellingTests(SynchronousTestCase):

@@ -9,15 +9,19 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lmgateway.interfaces import IActiveModel
+from lmgateway.interfaces import IActiveModel, IEventJournal
 from lmgateway.message import ActiveModel, Principal
 from lmgateway.policy.injection import MemberSplicer
 from lmgateway.settings import Settings, loadSettings
 from lmgateway.studio.simulator.simulator import Simulator
 from lmgateway.studio.simulator.site import simulatorSite
+from lmgateway.telemetry.captures import Captures
 from lmgateway.telemetry.exchanges import Exchanges
+from lmgateway.telemetry.metrics import Metrics
+from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.web.access import recordOf
 from lmgateway.web.admin import AdminApi
+from lmgateway.web.debug import DebugApi
 from lmgateway.web.health import HealthApi, UpstreamProbe
 from lmgateway.web.proxy import ProxyResource
 from lmgateway.web.rules import makeRules
@@ -60,6 +64,18 @@ class MemoryActiveModel:
     def deactivate(self) -> Deferred[None]:
         self.model = None
         return succeed(None)
+
+
+@implementer(IEventJournal)
+class MemoryJournal:
+    """Keeps every event."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Mapping[str, object]]] = []
+
+    def record(self, kind: str, data: Mapping[str, object]) -> int:
+        self.events.append((kind, data))
+        return len(self.events)
 
 
 class Answer:
@@ -155,16 +171,24 @@ class MemoryGateway:
         upstream = TreqUpstream(self.agent, UPSTREAM, clock)
         self.active = MemoryActiveModel()
         rules = makeRules(self.settings, keys or {})
-        self.exchanges = Exchanges()
-        watching = Watching(self.exchanges, clock, lambda *_: Unread())
-        self.proxy = ProxyResource(rules, upstream, MemberSplicer(), self.active, watching, clock)
+        self.journal = MemoryJournal()
+        self.metrics = Metrics()
+        self.exchanges = Exchanges([self.metrics])
+        self.captures = Captures(self.settings.debug.capture, self.settings.debug.captureSize)
+        self.state = UpstreamState(self.journal, UPSTREAM)
+        watching = Watching(self.exchanges, clock, lambda *_: Unread(), self.captures)
+        self.proxy = ProxyResource(rules, upstream, MemberSplicer(), self.active, watching, self.state, clock)
+        debug = DebugApi(self.exchanges, self.metrics, self.captures, self.active, self.state, clock).app.resource()
         self.root = GatewayRoot(
             rules,
             self.proxy,
             {
-                b"health": HealthApi(UpstreamProbe(upstream, clock), clock).app.resource(),
-                b"admin": AdminApi(self.active).app.resource(),
+                b"/health": HealthApi(UpstreamProbe(upstream, clock), clock).app.resource(),
+                b"/admin": AdminApi(self.active).app.resource(),
+                b"/debug": debug,
+                b"/metrics": debug,
             },
+            lambda *_: None,
         )
         self.records: list[Any] = []
         self.site = GatewaySite(self.root, clock, self.settings.limits, self.root.refuse, self._ended)

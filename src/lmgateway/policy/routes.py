@@ -39,6 +39,7 @@ class Route(Struct, frozen=True):
     :param name: the path, or its beginning and ``*``; also the name in logs and metrics, of which there are so many and no more.
     :param kind: ``proxy`` goes to LM Studio; ``api`` is answered by the gateway.
     :param scope: what a key must hold; None where any key will do.
+    :param adminMethods: those of its methods that need the scope ``admin`` whatever ``scope`` says.
     :param isOpen: whether not even a key is needed.
     :param dialect: whose shapes errors have, and whose names parameters.
     :param inject: what a POST with a JSON body is given if it lacks it: the ``model`` and the default parameters, the
@@ -57,6 +58,11 @@ class Route(Struct, frozen=True):
     prefix: bytes = b""
     adminMembers: frozenset[str] = frozenset()
     isOpen: bool = False
+    adminMethods: tuple[bytes, ...] = ()
+
+    def scopeFor(self, method: bytes) -> Scope | None:
+        """The scope that a key must hold for one of the methods; None where any key will do."""
+        return Scope.ADMIN if method in self.adminMethods else self.scope
 
     def upstreamTarget(self, target: bytes) -> bytes:
         """
@@ -74,6 +80,8 @@ def _openAi(
     full = Route(f"/v1{path}", "proxy", Scope.INFERENCE, dialect, inject, adminMembers=adminMembers)
     return full, replace(full, name=path, prefix=b"/v1")
 
+
+_READ = (b"GET", b"HEAD")
 
 ROUTES: tuple[Route, ...] = (
     *_openAi("/chat/completions", "all", adminMembers=INTEGRATIONS),
@@ -100,6 +108,18 @@ ROUTES: tuple[Route, ...] = (
     Route("/health/ready", "api", None, "gateway", methods=(b"GET", b"HEAD"), isOpen=True),
     Route("/admin/models/activate", "api", Scope.ADMIN, "gateway", methods=(b"POST",)),
     Route("/admin/models/deactivate", "api", Scope.ADMIN, "gateway", methods=(b"POST",)),
+    Route("/debug/status", "api", Scope.MONITOR, "gateway", methods=_READ),
+    Route("/debug/metrics", "api", Scope.MONITOR, "gateway", methods=_READ),
+    Route("/metrics", "api", Scope.MONITOR, "gateway", methods=_READ),
+    Route("/debug/requests", "api", Scope.MONITOR, "gateway", methods=_READ),
+    Route(
+        "/debug/requests/*",
+        "api",
+        Scope.MONITOR,
+        "gateway",
+        methods=(*_READ, b"DELETE"),
+        adminMethods=(b"DELETE",),
+    ),
 )
 """Every path that there is. The longest row that fits a path is its route."""
 

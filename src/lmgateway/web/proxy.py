@@ -18,12 +18,20 @@ from twisted.web.iweb import IResponse
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from lmgateway.errors import GatewayError, InternalError, Unavailable, UnsupportedMediaType, UpstreamSilent
+from lmgateway.errors import (
+    GatewayError,
+    InternalError,
+    Unavailable,
+    UnsupportedMediaType,
+    UpstreamSilent,
+    UpstreamUnavailable,
+)
 from lmgateway.interfaces import IActiveModel, IRequestRewriter, IUpstream
 from lmgateway.message import HeaderPairs, Rewritten, Scope
 from lmgateway.policy.dialects import DIALECTS, InjectionPlan
 from lmgateway.policy.framing import checkReadable
 from lmgateway.policy.routes import Route
+from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.web.responses import defect, respondError
 from lmgateway.web.rules import Rules
 from lmgateway.web.watch import ExchangeWatch, Watching
@@ -40,10 +48,12 @@ class Prepared(Struct, frozen=True):
 
     :param producer: produces it; None where there is none.
     :param rewritten: what was read of it, where it was read.
+    :param watch: watches the exchange, where it is an inference.
     """
 
     producer: BytesBodyProducer | StreamedBody | None
     rewritten: Rewritten | None = None
+    watch: ExchangeWatch | None = None
 
 
 class ProxyResource(Resource):
@@ -55,6 +65,7 @@ class ProxyResource(Resource):
     :param rewriter: completes JSON bodies.
     :param active: tells the active model.
     :param watching: watches inference requests.
+    :param state: is told whether LM Studio answers; assign with the upstream.
     :param clock: whose seconds count for silence.
     """
 
@@ -67,11 +78,13 @@ class ProxyResource(Resource):
         rewriter: IRequestRewriter,
         active: IActiveModel,
         watching: Watching,
+        state: UpstreamState,
         clock: IReactorTime,
     ) -> None:
         super().__init__()
         self.rules = rules
         self.upstream = upstream
+        self.state = state
         self._rewriter = rewriter
         self._active = active
         self._watching = watching
@@ -100,12 +113,12 @@ class ProxyResource(Resource):
         if route is None:
             raise InternalError("A request without a route reached the proxy.")
         prepared = await self._prepare(request, route)
-        if prepared.rewritten is None:
-            await self._exchange(request, route, prepared, None)
+        watch = prepared.watch
+        if watch is None:
+            await self._exchange(request, route, prepared)
             return
-        watch = self._watching.begin(request, route, prepared.rewritten, request.cancel)
         try:
-            await self._exchange(request, route, prepared, watch)
+            await self._exchange(request, route, prepared)
         except GatewayError as error:
             watch.ended(request, "cut" if request.startedWriting else "failed", error)
             raise
@@ -127,8 +140,10 @@ class ProxyResource(Resource):
             return Prepared(request.body.producer())
         checkReadable(head)
         whole = request.body.whole()
-        rewritten = self._rewrite(request, route, await request.body.read() if whole is None else whole)
-        return Prepared(BytesBodyProducer(rewritten.body), rewritten)
+        body = await request.body.read() if whole is None else whole
+        rewritten = self._rewrite(request, route, body)
+        watch = self._watching.begin(request, route, body, rewritten)
+        return Prepared(BytesBodyProducer(rewritten.body), rewritten, watch)
 
     def _rewrite(self, request: GatewayRequest, route: Route, body: bytes) -> Rewritten:
         active = self._active.current()
@@ -141,15 +156,14 @@ class ProxyResource(Resource):
             self.rules.authorizer.permit(request.principal, Scope.ADMIN)
         return rewritten
 
-    async def _exchange(
-        self, request: GatewayRequest, route: Route, prepared: Prepared, watch: ExchangeWatch | None
-    ) -> None:
+    async def _exchange(self, request: GatewayRequest, route: Route, prepared: Prepared) -> None:
         """
         Send the request, and relay its answer.
 
         :raise GatewayError: there was none, or it broke off.
         """
         rules = self.rules
+        watch = prepared.watch
         asksForStream = prepared.rewritten is not None and prepared.rewritten.stream
         silence = SilenceTimer(self._clock, rules.streamTimeout if asksForStream else rules.timeout)
         response = await self._send(request, route, prepared, silence)
@@ -157,7 +171,7 @@ class ProxyResource(Resource):
         isStream = isEventStream(pairs)
         silence.allow(rules.streamTimeout if isStream else rules.timeout)
         if watch is not None:
-            watch.answered(response.code, isStream=isStream, isEncoded=isEncoded(pairs))
+            watch.answered(response.code, pairs, isStream=isStream)
         relay = ResponseRelay(
             request,
             response,
@@ -184,7 +198,10 @@ class ProxyResource(Resource):
         if isinstance(body, StreamedBody):
             body.progressed = silence.touch
         try:
-            return await sending
+            response = await sending
+        except UpstreamUnavailable as error:
+            self.state.failed(error.message)
+            raise
         except CancelledError:
             if not silence.expired:
                 raise
@@ -192,6 +209,8 @@ class ProxyResource(Resource):
             raise UpstreamSilent(msg) from None
         finally:
             silence.stop()
+        self.state.answered()
+        return response
 
 
 def isEventStream(headers: HeaderPairs) -> bool:
@@ -200,14 +219,6 @@ def isEventStream(headers: HeaderPairs) -> bool:
         if len(name) == 12 and name.lower() == b"content-type":
             return value[:17].lower() == b"text/event-stream"
     return False
-
-
-def isEncoded(headers: HeaderPairs) -> bool:
-    """Whether an answer's body is compressed (RFC 9110 section 8.4)."""
-    return any(
-        len(name) == 16 and name.lower() == b"content-encoding" and value.lower() != b"identity"
-        for name, value in headers
-    )
 
 
 def _isJsonPost(request: GatewayRequest) -> bool:

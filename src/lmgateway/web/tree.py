@@ -9,12 +9,13 @@ judged them), key, route, scope, size. Only then is anything of it rendered, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
-from lmgateway.errors import Forbidden, GatewayError
+from lmgateway.errors import Forbidden, GatewayError, Unauthenticated
+from lmgateway.message import RequestHead
 from lmgateway.policy.routes import Route
 from lmgateway.web.responses import respondError
 from lmgateway.web.rules import Rules
@@ -30,16 +31,24 @@ class GatewayRoot(Resource):
 
     :param rules: who may ask what; assign to change them for what comes after.
     :param proxy: answers what goes to LM Studio.
-    :param apis: answer the rest, by the first segment of the path.
+    :param apis: answer the rest, by the path, or else by its first segment (``/debug``).
+    :param keyRefused: told of each request without a good key.
     """
 
     isLeaf = True
 
-    def __init__(self, rules: Rules, proxy: IResource, apis: Mapping[bytes, IResource]) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        proxy: IResource,
+        apis: Mapping[bytes, IResource],
+        keyRefused: Callable[[RequestHead, Unauthenticated], None],
+    ) -> None:
         super().__init__()
         self.rules = rules
         self._proxy = proxy
         self._apis = apis
+        self._keyRefused = keyRefused
 
     def render(self, request: GatewayRequest) -> int:
         """Admit the request, and have it answered."""
@@ -52,7 +61,8 @@ class GatewayRoot(Resource):
             self._proxy.render(request)
         else:
             request.splitPath()
-            self._apis[request.path.split(b"/", 2)[1]].render(request)
+            api = self._apis.get(request.path) or self._apis[b"/" + request.path.split(b"/", 2)[1]]
+            api.render(request)
         return NOT_DONE_YET
 
     def admit(self, request: GatewayRequest) -> Route:
@@ -73,11 +83,16 @@ class GatewayRoot(Resource):
         else:
             if route.isOpen:
                 return route
-        request.principal = rules.authenticator.authenticate(head)
+        try:
+            request.principal = rules.authenticator.authenticate(head)
+        except Unauthenticated as error:
+            self._keyRefused(head, error)
+            raise
         if missing is not None:
             raise missing
-        if route.scope is not None:
-            rules.authorizer.permit(request.principal, route.scope)
+        scope = route.scopeFor(head.method)
+        if scope is not None:
+            rules.authorizer.permit(request.principal, scope)
         if route.kind == "api":
             request.body.limit = API_BODY_LIMIT
         request.body.check()

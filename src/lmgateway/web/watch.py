@@ -14,8 +14,9 @@ from zope.interface import implementer
 from lmgateway.errors import GatewayError
 from lmgateway.exchange import Ending, Exchange
 from lmgateway.interfaces import IAnswerReader
-from lmgateway.message import Rewritten
+from lmgateway.message import HeaderPairs, Rewritten
 from lmgateway.policy.routes import Route
+from lmgateway.telemetry.captures import Capture, Captures
 from lmgateway.telemetry.exchanges import Exchanges
 from lmgateway.wire.request import GatewayRequest
 
@@ -51,30 +52,37 @@ class ExchangeWatch:
     :param exchanges: is told of its steps.
     :param clock: tells when they happen.
     :param makeReader: makes the reader of its answer.
+    :param capture: keeps what passes, where that is wanted.
     """
 
     def __init__(
-        self, exchange: Exchange, exchanges: Exchanges, clock: IReactorTime, makeReader: Callable[[bool], IAnswerReader]
+        self,
+        exchange: Exchange,
+        exchanges: Exchanges,
+        clock: IReactorTime,
+        makeReader: Callable[[bool], IAnswerReader],
+        capture: Capture | None,
     ) -> None:
         self.exchange = exchange
         self._exchanges = exchanges
         self._clock = clock
         self._makeReader = makeReader
+        self._capture = capture
         self._reader: IAnswerReader = Unread()
 
-    def answered(self, status: int, *, isStream: bool, isEncoded: bool) -> None:
-        """
-        The head of the answer came.
-
-        :param isEncoded: whether its body is compressed; such a body passes unread.
-        """
+    def answered(self, status: int, headers: HeaderPairs, *, isStream: bool) -> None:
+        """The head of the answer came. A body that is compressed passes unread."""
         self.exchange.answeredAt = self._clock.seconds()
         self.exchange.status = status
-        if not isEncoded:
+        if self._capture is not None:
+            self._capture.answered(status, headers)
+        if not isEncoded(headers):
             self._reader = self._makeReader(isStream)
 
     def passing(self, data: bytes) -> None:
         """A piece of the answer passes."""
+        if self._capture is not None:
+            self._capture.passing(data)
         if self._reader.feed(data) and not self.exchange.firstTokenAt:
             self.exchange.firstTokenAt = self._clock.seconds()
             self._exchanges.firstToken(self.exchange)
@@ -113,20 +121,21 @@ class Watching:
     :param exchanges: the exchanges in flight and ended.
     :param clock: tells the time.
     :param readerFor: makes what reads the answers of a dialect.
+    :param captures: keeps what requests and answers say, where that is wanted.
     """
 
-    def __init__(self, exchanges: Exchanges, clock: IReactorTime, readerFor: IReaderMaker) -> None:
+    def __init__(self, exchanges: Exchanges, clock: IReactorTime, readerFor: IReaderMaker, captures: Captures) -> None:
         self.exchanges = exchanges
+        self._captures = captures
         self._clock = clock
         self._readerFor = readerFor
 
-    def begin(
-        self, request: GatewayRequest, route: Route, rewritten: Rewritten, cancel: Callable[[], None]
-    ) -> ExchangeWatch:
+    def begin(self, request: GatewayRequest, route: Route, body: bytes, rewritten: Rewritten) -> ExchangeWatch:
         """
         An inference request goes upstream.
 
-        :param cancel: ends it as if its client had left.
+        :param body: what the client sent.
+        :param rewritten: what goes upstream.
         """
         principal = request.principal
         head = request.head
@@ -139,7 +148,7 @@ class Watching:
             keyId=principal.keyId if principal is not None else None,
             client=head.peer,
             startedAt=request.startedAt,
-            cancel=cancel,
+            cancel=request.cancel,
         )
         exchange.model = rewritten.model
         exchange.stream = rewritten.stream
@@ -147,4 +156,17 @@ class Watching:
         exchange.sentAt = self._clock.seconds()
         self.exchanges.begin(exchange)
         dialect = route.dialect
-        return ExchangeWatch(exchange, self.exchanges, self._clock, lambda isStream: self._readerFor(dialect, isStream))
+        capture = self._captures.begin(exchange.key, exchange.requestId, exchange.method, exchange.path, head.headers)
+        if capture is not None:
+            capture.sent(body, rewritten.body)
+        return ExchangeWatch(
+            exchange, self.exchanges, self._clock, lambda isStream: self._readerFor(dialect, isStream), capture
+        )
+
+
+def isEncoded(headers: HeaderPairs) -> bool:
+    """Whether an answer's body is compressed (RFC 9110 section 8.4)."""
+    return any(
+        len(name) == 16 and name.lower() == b"content-encoding" and value.lower() != b"identity"
+        for name, value in headers
+    )
