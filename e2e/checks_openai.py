@@ -11,7 +11,7 @@ import time
 
 import openai
 from openai.types.chat import ChatCompletion
-from report import PLACE, activate, awaitSlots, busySlots, check, expect, run
+from report import PLACE, activate, ask, awaitSlots, busySlots, check, expect, run
 
 MODEL = "gemma-3-270m"
 ASK = [{"role": "user", "content": "Count from one to ten."}]
@@ -192,6 +192,23 @@ def _responseDefaults() -> None:
     answer = client.responses.create(input="Count from one to ten.")
     assert answer.usage
     assert answer.usage.output_tokens == 5
+
+
+def _counted() -> int:
+    """
+    :return: how many answers the gateway has seen token counts in.
+    """
+    return ask(f"{PLACE.base}/debug/metrics", PLACE.key)["performance"]["requestsWithTokenData"]
+
+
+@check("tokens are counted in chats and streams of all dialects", gatewayOnly=True)
+def _usage() -> None:
+    before = _counted()
+    _chat()
+    _chatStream()
+    _response()
+    _responseStream()
+    assert _counted() == before + 4, f"{_counted() - before} of 4"
 
 
 if __name__ == "__main__":
