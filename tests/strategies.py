@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
+
 from hypothesis import strategies as st
 from lmgateway.message import HeaderPairs
 
@@ -138,3 +141,9 @@ def mutations(draw: st.DrawFn, valid: st.SearchStrategy[bytes]) -> bytes:
         )
         text = text[:at] + new + text[at + gone :]
     return text
+
+
+def cut(text: bytes, places: Iterable[int]) -> list[bytes]:
+    """The text cut at these places, as far as it has them; no piece is empty."""
+    edges = sorted({0, len(text), *(place for place in places if place < len(text))})
+    return [text[start:end] for start, end in pairwise(edges)]

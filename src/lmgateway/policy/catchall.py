@@ -26,7 +26,8 @@ class UnexpectedEndpoint:
 
         :return: True or False once that is certain, None while it is not.
         """
-        self._seen += data[:LOOK_AT]
+        # Never more than that, or the verdict would depend on how the answer was cut.
+        self._seen = (self._seen + data[:LOOK_AT])[:LOOK_AT]
         squeezed = b"".join(self._seen.split())
         if squeezed.startswith(_START):
             return True

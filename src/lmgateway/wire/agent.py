@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -53,6 +53,7 @@ class UpstreamAgent:
         self._clock = clock
         self._endpoints = endpoints
         self._idle: dict[bytes, deque[UpstreamConnection]] = {}
+        self._connecting: set[Deferred[Any]] = set()
         self._connections: set[UpstreamConnection] = set()
         self._sweep: IDelayedCall | None = None
         self._closing: Deferred[None] | None = None
@@ -78,7 +79,7 @@ class UpstreamAgent:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if self._clock.seconds() - connection.idleSince < IDLE_SECONDS:
+            if not connection.aborted and self._clock.seconds() - connection.idleSince < IDLE_SECONDS:
                 connection.start(exchange)
                 return exchange.answer
             connection.abort()
@@ -86,10 +87,18 @@ class UpstreamAgent:
         return exchange.answer
 
     def connect(self, origin: bytes, exchange: Exchange) -> None:
-        """Send ``exchange`` over a fresh connection."""
+        """Send ``exchange`` over a fresh connection, unless the agent is closed."""
+        if self._closing is not None:
+            exchange.fail(Failure(ConnectFailed(Failure(CancelledError()))))
+            return
         endpoint: IStreamClientEndpoint = self._endpoints.endpointForURI(URI.fromBytes(origin + b"/"))
         connecting: Deferred[Any] = endpoint.connect(_ConnectionFactory(self, origin))
         exchange.abandon = connecting.cancel
+        self._connecting.add(connecting)
+
+        def settled(result: Any) -> Any:
+            self._connecting.discard(connecting)
+            return result
 
         def connected(connection: UpstreamConnection) -> None:
             self._connections.add(connection)
@@ -98,6 +107,7 @@ class UpstreamAgent:
             else:
                 connection.start(exchange)
 
+        connecting.addBoth(settled)
         connecting.addCallback(connected)
         connecting.addErrback(lambda reason: exchange.fail(Failure(ConnectFailed(reason))))
 
@@ -121,12 +131,19 @@ class UpstreamAgent:
             self._closing.callback(None)
 
     def close(self) -> Deferred[None]:
-        """Close every connection. Fires when all are closed."""
+        """
+        Close every connection, and make no more.
+
+        :return: fires when all are closed. A request that still waited for one fails with :class:`ConnectFailed`, its
+            reason a ``CancelledError``.
+        """
         if self._closing is None:
             self._closing = Deferred()
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
+        for connecting in list(self._connecting):
+            connecting.cancel()
         for connection in list(self._connections):
             connection.abort()
         if not self._connections and not self._closing.called:

@@ -65,6 +65,7 @@ class AgentResponse:
         self._connection: IAnswerSource | None = connection
         self._consumer: IProtocol | None = None
         self._waiting: list[bytes] = []
+        self._paused = False
         self._ended: Failure | None = None
 
     def deliverBody(self, protocol: IProtocol) -> None:
@@ -76,7 +77,7 @@ class AgentResponse:
             protocol.dataReceived(b"".join(waiting))
         if self._ended is not None:
             protocol.connectionLost(self._ended)
-        else:
+        elif not self._paused:
             self.resumeProducing()
 
     def setPreviousResponse(self, response: IResponse) -> None:
@@ -108,11 +109,13 @@ class AgentResponse:
 
     def pauseProducing(self) -> None:
         """Read no more of the answer for now."""
+        self._paused = True
         if self._connection is not None:
             self._connection.pauseReading()
 
     def resumeProducing(self) -> None:
         """Read on."""
+        self._paused = False
         if self._connection is not None:
             self._connection.resumeReading()
 

@@ -9,7 +9,7 @@ from typing import Any
 from typing import Protocol as Structural
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -19,6 +19,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 
 from lmgateway.wire.answer import AgentResponse, AnswerBroken, Exchange
 from lmgateway.wire.body import BodyError, BytesBodyProducer
+from lmgateway.wire.eager import eagerWriter
 from lmgateway.wire.headers import VerbatimHeaders
 
 MAX_HEAD = 256 * 1024
@@ -51,6 +52,9 @@ class UpstreamConnection(Protocol):
 
     :param agent: whose pool it goes back to.
     :param origin: ``scheme://host:port``, the key of the pool.
+    :ivar idleSince: since when it waits in the pool.
+    :ivar reused: whether an answer came over it before.
+    :ivar aborted: whether it was closed from here; it is gone by the next turn of the reactor.
     """
 
     transport: Any
@@ -58,6 +62,7 @@ class UpstreamConnection(Protocol):
     def __init__(self, agent: IConnectionPool, origin: bytes) -> None:
         self.idleSince = 0.0
         self.reused = False
+        self.aborted = False
         self.origin = origin
         self._agent = agent
         self._exchange: Exchange | None = None
@@ -85,6 +90,7 @@ class UpstreamConnection(Protocol):
 
     def connectionMade(self) -> None:
         """Send small writes at once: a stream is made of them."""
+        self._write = eagerWriter(self.transport)
         setNoDelay = getattr(self.transport, "setTcpNoDelay", None)
         if setNoDelay is not None:
             setNoDelay(True)
@@ -95,11 +101,11 @@ class UpstreamConnection(Protocol):
         exchange.abandon = self.abort
         body = exchange.body
         if body is None:
-            self.transport.write(exchange.head)
+            self._write(exchange.head)
         elif isinstance(body, BytesBodyProducer) and len(body.body) <= JOINED_BODY:
-            self.transport.write(exchange.head + body.body)
+            self._write(exchange.head + body.body)
         else:
-            self.transport.write(exchange.head)
+            self._write(exchange.head)
             self._startUpload(body)
 
     def _startUpload(self, body: IBodyProducer) -> None:
@@ -111,23 +117,21 @@ class UpstreamConnection(Protocol):
     def write(self, data: bytes) -> None:
         """Take a piece of the request body."""
         if not self._lost:
-            self.transport.write(data)
+            self._write(data)
 
     def _uploaded(self, _: None, consumer: object) -> None:
         self._upload = None
         if not self._lost:
             if isinstance(consumer, _ChunkedUpload):
-                self.transport.write(b"0\r\n\r\n")
+                self._write(b"0\r\n\r\n")
             self.transport.unregisterProducer()
 
     def _uploadFailed(self, reason: Failure) -> None:
         self._upload = None
-        exchange = self._exchange
-        if reason.check(CancelledError):
+        if self._lost:
             return
-        if exchange is not None:
-            cause = reason.value.reason if isinstance(reason.value, BodyError) else reason
-            exchange.fail(cause)
+        if self._exchange is not None:
+            self._exchange.fail(reason.value.reason if isinstance(reason.value, BodyError) else reason)
         self.abort()
 
     # receiving: what the transport tells
@@ -142,12 +146,11 @@ class UpstreamConnection(Protocol):
             self._headSize += len(data)
         try:
             self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            self._break("it switched protocols, which nobody asked it to")
-            return
-        except HttpParserError as error:
+        except (HttpParserError, HttpParserUpgrade) as error:
+            # What came before is told as it is; what comes now, nobody knows what it is.
+            self._surplus = True
             self._tell()
-            self._break(f"it spoke no HTTP ({type(error).__name__})")
+            self._break(_whyRefused(error))
             return
         if not self._headComplete and self._headSize > MAX_HEAD:
             self._break(f"its answer's head is over {MAX_HEAD} bytes")
@@ -237,14 +240,16 @@ class UpstreamConnection(Protocol):
     def abort(self) -> None:
         """Close at once, whatever is still to be sent or read."""
         if not self._lost and self.transport is not None:
+            self.aborted = True
             self.transport.abortConnection()
 
     # receiving: what the parser tells
 
     def on_message_begin(self) -> None:
-        """Expect the head; a second answer to one request is refused."""
+        """Expect the head; a second answer to one request is nobody's, and changes nothing about the first."""
         if self._messageComplete:
             self._surplus = True
+            return
         self._pairs = []
         self._reason = b""
         self._length = None
@@ -252,7 +257,8 @@ class UpstreamConnection(Protocol):
 
     def on_status(self, reason: bytes) -> None:
         """The reason phrase, perhaps in pieces."""
-        self._reason += reason
+        if not self._surplus:
+            self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header field; after the body it is a trailer, and dropped (RFC 9110 section 6.5.1)."""
@@ -263,6 +269,10 @@ class UpstreamConnection(Protocol):
         if size == 14 and name.lower() == b"content-length":
             self._length = int(value)
         elif size == 17 and name.lower() == b"transfer-encoding":
+            # "If the TE field value is empty or if no TE field is present, the only acceptable transfer coding is chunked"
+            # (RFC 9112 section 7.4). Any other would reach the client as if it were the content.
+            if self._chunked or value.strip().lower() != b"chunked":
+                raise AnswerBroken("its body is in a transfer coding that nobody asked for")
             self._chunked = True
 
     def on_headers_complete(self) -> None:
@@ -270,15 +280,23 @@ class UpstreamConnection(Protocol):
         if self._surplus or self._parser is None:
             return
         self._status = self._parser.get_status_code()
+        if self._status < 100:
+            raise AnswerBroken("its status is none")
+        if self._status == 101:
+            raise AnswerBroken("it switched protocols, which nobody asked it to")
         if self._status >= 200:
             self._headComplete = True
             if self._exchange is not None and self._exchange.method == b"HEAD":
-                # llhttp is not told what was asked, and would wait for the body that the length announces.
-                self._messageComplete = True
-                self._parser = HttpResponseParser(self)
+                # llhttp is not told what was asked, and would wait for the body that the length announces. If one comes
+                # all the same, it is surplus.
+                self._messageComplete = self._surplus = True
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
+        if not self._headComplete:
+            # "A 1xx response is terminated by the end of the header section; it cannot contain content or trailers"
+            # (RFC 9110 section 15.2).
+            raise AnswerBroken("its interim answer has a body")
         if not self._surplus:
             self._pieces.append(data)
 
@@ -298,3 +316,10 @@ class _ChunkedUpload:
     def write(self, data: bytes) -> None:
         if data:
             self._connection.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+
+def _whyRefused(error: Exception) -> str:
+    cause = error.__context__
+    if isinstance(cause, AnswerBroken):
+        return str(cause)
+    return f"what it spoke is no HTTP ({error.args[0] if error.args else type(error).__name__})"

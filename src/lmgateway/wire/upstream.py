@@ -14,11 +14,12 @@ from typing import Any, NoReturn
 
 from hyperlink import EncodedURL
 from OpenSSL import SSL
+from service_identity import VerificationError
 from treq.client import HTTPClient
 from twisted.internet import error
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.python.failure import Failure
@@ -32,6 +33,7 @@ from lmgateway.message import HeaderPairs
 from lmgateway.wire.agent import UpstreamAgent
 from lmgateway.wire.answer import AnswerBroken, ConnectFailed
 from lmgateway.wire.headers import VerbatimHeaders
+from lmgateway.wire.secured import SecuredEndpoint
 
 
 class NoCookies(CookieJar):
@@ -71,7 +73,7 @@ class UpstreamEndpoints:
     """
     How to reach an upstream by URL.
 
-    :param connectTimeout: seconds that a connection may take to be made.
+    :param connectTimeout: seconds that a connection may take to be made, and seconds more that TLS may take on it.
     :param caFile: PEM certificates to verify an ``https`` upstream with, instead of the platform's.
     """
 
@@ -79,6 +81,7 @@ class UpstreamEndpoints:
         self._reactor = reactor
         self._timeout = connectTimeout
         self._trustRoot = None
+        self._tls: dict[str, Any] = {}
         if caFile is not None:
             with open(caFile, "rb") as file:  # noqa: PTH123
                 pems = file.read().split(b"-----END CERTIFICATE-----")
@@ -96,9 +99,12 @@ class UpstreamEndpoints:
             endpoint = TCP6ClientEndpoint(self._reactor, host, uri.port, timeout=self._timeout)
         else:
             endpoint = HostnameEndpoint(self._reactor, host, uri.port, timeout=self._timeout)
-        if uri.scheme == b"https":
-            return wrapClientTLS(optionsForClientTLS(host, trustRoot=self._trustRoot), endpoint)
-        return endpoint
+        if uri.scheme != b"https":
+            return endpoint
+        if host not in self._tls:
+            # Made once: it reads the trusted certificates, which takes milliseconds.
+            self._tls[host] = optionsForClientTLS(host, trustRoot=self._trustRoot)
+        return SecuredEndpoint(self._reactor, endpoint, self._tls[host], self._timeout)
 
 
 class _Upstream:
@@ -127,17 +133,39 @@ class _Upstream:
         reason.raiseException()
 
 
+_UNREACHABLE: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    (
+        (CancelledError,),
+        "is no longer connected to, because this gateway is stopping or was told another address. Try again.",
+    ),
+    (
+        (error.ConnectionRefusedError,),
+        "refused the connection. Is its server started? (Developer tab, or `lms server start`)",
+    ),
+    (
+        (error.TimeoutError,),
+        "did not answer in time. Is that machine on, and the address right (LMSTUDIO_BASE_URL)?",
+    ),
+    (
+        (error.DNSLookupError,),
+        "could not be found. Is its name spelled right (LMSTUDIO_BASE_URL)?",
+    ),
+    (
+        (SSL.Error, VerificationError),
+        "failed the TLS handshake. Does it speak https, and is its certificate trusted (upstream.caFile) and for that name?",
+    ),
+    (
+        (error.ConnectionLost, error.ConnectionDone),
+        "closed the connection at once. Is it LM Studio that listens there (LMSTUDIO_BASE_URL)?",
+    ),
+)
+"""Why there is no connection, and what to do about it."""
+
+
 def _whyUnreachable(reason: Failure) -> str:
-    if reason.check(error.ConnectionRefusedError):
-        return "refused the connection. Is its server started? (Developer tab, or `lms server start`)"
-    if reason.check(error.TimeoutError):
-        return "did not answer in time. Is that machine on, and the address right (LMSTUDIO_BASE_URL)?"
-    if reason.check(error.DNSLookupError):
-        return "could not be found. Is its name spelled right (LMSTUDIO_BASE_URL)?"
-    if reason.check(SSL.Error):
-        return "failed the TLS handshake. Is its certificate trusted here (upstream.caFile), and made for that name?"
-    if reason.check(error.ConnectionLost):
-        return "closed the connection at once. Is it LM Studio that listens there (LMSTUDIO_BASE_URL)?"
+    for kinds, sentence in _UNREACHABLE:
+        if reason.check(*kinds):
+            return sentence
     return "could not be reached. Is its server started, and the address right (LMSTUDIO_BASE_URL)?"
 
 
