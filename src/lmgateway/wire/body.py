@@ -153,9 +153,16 @@ class IncomingBody:
 
     def start(self) -> None:
         """Have the rest of it sent and read."""
-        if self._expectsContinue and not self.received and not self.complete:
+        asks = self._expectsContinue and not self.isDue
+        self._expectsContinue = False
+        if asks:
             self.source.sendContinue()
         self.source.resumeBody()
+
+    @property
+    def isDue(self) -> bool:
+        """Whether the client is to send it now: it need not be told to, has been, or has not waited for it."""
+        return not self._expectsContinue or bool(self.received)
 
 
 class _WholeBody:
@@ -209,15 +216,18 @@ class StreamedBody:
         self._consumer = consumer
         done: Deferred[None]
         self._done = done = Deferred(lambda _: self.stopProducing())
-        if self._buffered:
-            buffered, self._buffered = self._buffered, []
+        body = self._body
+        if body.failure is not None:
+            self.bodyFailed(body.failure)
+            return done
+        if not body.complete:
+            # Before the first write: a consumer that is behind with that pauses what is begun here.
+            body.start()
+        buffered, self._buffered = self._buffered, []
+        if buffered:
             consumer.write(b"".join(buffered))
-        if self._body.failure is not None:
-            self.bodyFailed(self._body.failure)
-        elif self._body.complete:
+        if body.complete:
             self.bodyComplete()
-        else:
-            self._body.start()
         return done
 
     def pauseProducing(self) -> None:

@@ -16,7 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
@@ -27,7 +27,7 @@ from lmgateway.message import HeaderPairs, RequestHead
 from lmgateway.policy.framing import Framing
 from lmgateway.wire.body import IncomingBody
 from lmgateway.wire.deadlines import Deadlines, Overdue
-from lmgateway.wire.parser import NO_HEAD, RequestParser
+from lmgateway.wire.parser import RequestParser
 from lmgateway.wire.request import GatewayRequest
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ STASH_LIMIT = 64 * 1024
 
 LINGER_BYTES = 1024 * 1024
 """
-How much is still read and thrown away after an answer that came before the end of its request. A connection that is closed
+How much is still read and thrown away when a connection ends before what the client sends does. A connection that is closed
 with unread bytes is reset, and a reset takes the answer away from a client that is still sending.
 """
 
 NO_BODY = Framing(length=0, chunked=False, expectsContinue=False, keepAlive=False)
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class GatewayChannel(Protocol):
     """
     One connection from downstream.
@@ -69,7 +69,7 @@ class GatewayChannel(Protocol):
         self._advancing = False
         self._pausedReading = False
         self._closeAfter = False
-        self._lingering: int | None = None
+        self._toDiscard: int | None = None
         self._closed = False
 
     # what the transport tells
@@ -80,17 +80,23 @@ class GatewayChannel(Protocol):
         if setNoDelay is not None:
             setNoDelay(True)
         self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
-        peer = getattr(self._peer, "host", "")
-        self._parser = RequestParser(self, self.site.limits, peer, secure=self.isSecure())
+        secure = self.isSecure()
+        if secure:
+            self._deadlines.handshakeBegun(self.site.now())
+        self._parser = RequestParser(self, self.site.limits, getattr(self._peer, "host", ""), secure=secure)
         self.transport.registerProducer(self, True)
         self.site.opened(self)
 
+    def handshakeCompleted(self) -> None:
+        """TLS is agreed upon; from now on requests can come."""
+        self._deadlines.handshakeEnded(self.site.now())
+
     def dataReceived(self, data: bytes) -> None:
         """Parse, unless a request is still to be answered; answer what is complete."""
-        if self._lingering is not None:
-            self._lingering -= len(data)
-            if self._lingering < 0:
-                self.loseConnection()
+        if self._toDiscard is not None:
+            self._toDiscard -= len(data)
+            if self._toDiscard < 0:
+                self.pauseBody()
         elif self._queue or self._stash or (self._current is not None and self._receiving is None):
             self._stash.append(data)
             self._stashed += len(data)
@@ -103,6 +109,7 @@ class GatewayChannel(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell every request of this connection that nobody waits for it."""
         self._closed = True
+        self._toDiscard = 0
         self._parser.stop()
         self._stash.clear()
         requests = [*([self._current] if self._current is not None else []), *self._queue]
@@ -140,7 +147,8 @@ class GatewayChannel(Protocol):
         receiving, self._receiving = self._receiving, None
         self._deadlines.headEnded()
         if receiving is not None:
-            self._closeAfter = True
+            receiving.keepsAlive = False
+            self._closeAfter = self._closeAfter or receiving is self._current
             receiving.body.fail(Failure(error))
         else:
             self._enqueue(head, NO_BODY, error)
@@ -163,17 +171,20 @@ class GatewayChannel(Protocol):
             return
         self._advancing = True
         try:
-            while not self._closed:
-                if self._current is None and self._queue:
+            while self._toDiscard is None:
+                # A client that does not take its answers is made no further ones.
+                if self._current is None and self._queue and not self._deadlines.isStalled:
                     self._answerNext()
                 elif self._stash and not self._queue and (self._current is None or self._receiving is not None):
                     stash, self._stash, self._stashed = b"".join(self._stash), [], 0
+                    self.resumeBody()
                     self._parser.feed(stash)
                 else:
                     break
         finally:
             self._advancing = False
-        if self._receiving is not None and self._receiving is self._current:
+        receiving = self._receiving
+        if receiving is not None and receiving is self._current and receiving.body.isDue:
             self._deadlines.bodyBegun(self.site.now())
 
     def _answerNext(self) -> None:
@@ -189,11 +200,10 @@ class GatewayChannel(Protocol):
         self._current = None
         self._producer = None
         self.site.ended(request)
-        if self._closed:
+        if self._toDiscard is not None:
             return
-        unread = self._receiving is request
-        if self._closeAfter or unread or self.site.draining:
-            self._close(linger=unread or request.refusal is not None)
+        if self._closeAfter or self._receiving is request or self.site.draining:
+            self._close()
             return
         self._deadlines.answered(self.site.now(), idle=not self._queue)
         self.resumeBody()
@@ -221,6 +231,9 @@ class GatewayChannel(Protocol):
             lines.append(self.site.dateLine())
         lines.append(b"X-Request-Id: " + request.requestId.encode("ascii") + b"\r\n")
         if self._closeAfter or self.site.draining or self._receiving is request:
+            # "A server that sends a 'close' connection option MUST initiate closure of the connection after it sends the
+            # final response containing the 'close' connection option" (RFC 9112 section 9.6).
+            self._closeAfter = True
             lines.append(b"Connection: close\r\n")
         elif request.clientproto == b"HTTP/1.0":
             lines.append(b"Connection: keep-alive\r\n")
@@ -232,7 +245,7 @@ class GatewayChannel(Protocol):
         if self._outbox:
             self._outbox.append(data)
             self.flush()
-        elif not self._closed:
+        elif self._toDiscard is None:
             self.transport.write(data)
 
     def writeSequence(self, pieces: list[bytes]) -> None:
@@ -243,7 +256,7 @@ class GatewayChannel(Protocol):
         """Write what is held back."""
         if self._outbox:
             outbox, self._outbox = self._outbox, []
-            if not self._closed:
+            if self._toDiscard is None:
                 self.transport.write(outbox[0] if len(outbox) == 1 else b"".join(outbox))
 
     def closeAfter(self) -> None:
@@ -296,6 +309,7 @@ class GatewayChannel(Protocol):
         self._deadlines.flowing()
         if self._producer is not None:
             self._producer.resumeProducing()
+        self._advance()
 
     def stopProducing(self) -> None:
         """The connection is going; ``connectionLost`` tells the rest."""
@@ -311,28 +325,28 @@ class GatewayChannel(Protocol):
 
     def resumeBody(self) -> None:
         """Read on, unless too much waits already."""
-        if self._pausedReading and not self._closed and (self._stashed <= STASH_LIMIT or self._current is None):
+        if self._pausedReading and not self._closed and self._stashed <= STASH_LIMIT:
             self._pausedReading = False
             self._deadlines.readingResumed(self.site.now())
             self.transport.resumeProducing()
 
     def sendContinue(self) -> None:
         """Have the client send its body."""
-        if not self._closed and self._current is not None and not self._current.startedWriting:
+        if self._toDiscard is None and self._current is not None and not self._current.startedWriting:
+            self._deadlines.bodyBegun(self.site.now())
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # closing
 
     def closeWhenIdle(self) -> None:
         """Close now if nothing is being answered, else after the answer (the site is draining)."""
-        if self._current is None and not self._queue:
+        if self._toDiscard is None and self._current is None and not self._queue:
             self.loseConnection()
 
     def loseConnection(self) -> None:
-        """Close, after what is written."""
+        """Close, after what is written. What still comes is thrown away."""
         if not self._closed:
-            # TLS does not say goodbye while a producer is registered.
-            self.transport.unregisterProducer()
+            self._end(lingers=False)
             self.transport.loseConnection()
 
     def abortConnection(self) -> None:
@@ -340,20 +354,25 @@ class GatewayChannel(Protocol):
         if not self._closed:
             self.transport.abortConnection()
 
-    def _close(self, *, linger: bool) -> None:
-        self._queue.clear()
+    def _close(self) -> None:
+        """Close after the last answer: only for writing where the client may still be sending (RFC 9112 section 9.6)."""
+        lingers = self._receiving is not None or self._parser.stopped or bool(self._stash)
+        self._end(lingers=lingers)
+        closeWriting = getattr(self.transport, "loseWriteConnection", None)
+        if lingers and closeWriting is not None and not self.isSecure():
+            closeWriting()
+        else:
+            self.transport.loseConnection()
+
+    def _end(self, *, lingers: bool) -> None:
+        self._parser.stop()
         self._stash.clear()
         self._stashed = 0
-        self._parser.stop()
-        closeWriting = getattr(self.transport, "loseWriteConnection", None)
-        if not linger or self.isSecure() or closeWriting is None:
-            self.loseConnection()
-            return
-        self._lingering = LINGER_BYTES
-        self._deadlines.lingering(self.site.now())
+        self._toDiscard = LINGER_BYTES
+        self._deadlines.closing(self.site.now(), lingers=lingers)
+        # TLS ends when the client's goodbye has been read, and says its own only while no producer is registered.
         self.resumeBody()
         self.transport.unregisterProducer()
-        closeWriting()
 
     def checkDeadlines(self, now: float) -> None:
         """Do what is due. The site calls this once a second."""
@@ -364,17 +383,16 @@ class GatewayChannel(Protocol):
             bodyBytes=receiving.body.received if receiving is not None else 0,
             answering=self._current is not None,
         )
-        if overdue is Overdue.LINGER or overdue is Overdue.WRITE:
+        if overdue in {Overdue.CLOSING, Overdue.WRITE, Overdue.HANDSHAKE}:
             self.abortConnection()
         elif overdue is Overdue.IDLE:
             self.loseConnection()
         elif overdue is Overdue.HEAD:
             self._parser.stop()
-            self.refused(NO_HEAD, RequestTimeout("The request head did not arrive in time.", closes=True))
+            self.refused(self._parser.noHead, RequestTimeout("The request head did not arrive in time.", closes=True))
             self._advance()
         elif overdue is Overdue.BODY and receiving is not None:
             self._closeAfter = True
             self._deadlines.bodyEnded()
-            rate = self.site.limits.bodyRate
-            msg = f"The request body came more slowly than {rate} bytes a second."
+            msg = f"The request body came more slowly than {self.site.limits.bodyRate} bytes a second."
             receiving.body.fail(Failure(RequestTimeout(msg, closes=True)))

@@ -20,7 +20,7 @@ class IPatience(Protocol):
 
     @property
     def headTimeout(self) -> float:
-        """From the first byte of a head to its last."""
+        """From the first byte of a head to its last; also for a TLS handshake."""
 
     @property
     def bodyGrace(self) -> float:
@@ -36,7 +36,7 @@ class IPatience(Protocol):
 
     @property
     def writeStallTimeout(self) -> float:
-        """While the client takes nothing of what is written."""
+        """Until the client has taken what it was held back for, or what was written before its connection closed."""
 
 
 class Overdue(Enum):
@@ -46,7 +46,8 @@ class Overdue(Enum):
     BODY = "body"
     IDLE = "idle"
     WRITE = "write"
-    LINGER = "linger"
+    HANDSHAKE = "handshake"
+    CLOSING = "closing"
 
 
 class Deadlines:
@@ -57,8 +58,20 @@ class Deadlines:
         self._headSince = 0.0
         self._bodySince = 0.0
         self._stalledSince = 0.0
-        self._lingerSince = 0.0
+        self._handshakeSince = 0.0
+        self._closingSince = 0.0
+        self._lingers = False
         self._pausedSince = 0.0
+
+    def handshakeBegun(self, now: float) -> None:
+        """TLS is being agreed upon."""
+        self._idleSince = 0.0
+        self._handshakeSince = now
+
+    def handshakeEnded(self, now: float) -> None:
+        """TLS is agreed upon."""
+        self._handshakeSince = 0.0
+        self._idleSince = now
 
     def headBegun(self, now: float) -> None:
         """The first byte of a head came."""
@@ -107,10 +120,15 @@ class Deadlines:
         """Whether the client is behind."""
         return bool(self._stalledSince)
 
-    def lingering(self, now: float) -> None:
-        """The connection is only still read to be closed well."""
-        self._idleSince = self._headSince = self._bodySince = 0.0
-        self._lingerSince = now
+    def closing(self, now: float, *, lingers: bool) -> None:
+        """
+        All is written that will be; what still comes is thrown away.
+
+        :param lingers: whether it is read only so that the last answer is not lost.
+        """
+        if not self._closingSince:
+            self._closingSince = now
+            self._lingers = lingers
 
     def overdue(self, now: float, patience: IPatience, *, bodyBytes: int, answering: bool) -> Overdue | None:
         """
@@ -119,14 +137,19 @@ class Deadlines:
         :param bodyBytes: how much of the awaited body has come.
         :param answering: whether a request is being answered; a head that is begun is not read on meanwhile.
         """
-        if self._lingerSince:
-            return Overdue.LINGER if now - self._lingerSince >= LINGER_SECONDS else None
-        if self._stalledSince and now - self._stalledSince >= patience.writeStallTimeout:
-            return Overdue.WRITE
-        if self._headSince and not answering and now - self._headSince >= patience.headTimeout:
-            return Overdue.HEAD
-        if self._idleSince and now - self._idleSince >= patience.idleTimeout:
-            return Overdue.IDLE
+        if self._closingSince:
+            # A client that is behind gets the time that it has anyway: it may still take its last answer.
+            seconds = LINGER_SECONDS if self._lingers and not self._stalledSince else patience.writeStallTimeout
+            return Overdue.CLOSING if now - self._closingSince >= seconds else None
+        clocks = (
+            (self._handshakeSince, patience.headTimeout, Overdue.HANDSHAKE),
+            (self._stalledSince, patience.writeStallTimeout, Overdue.WRITE),
+            (0.0 if answering else self._headSince, patience.headTimeout, Overdue.HEAD),
+            (self._idleSince, patience.idleTimeout, Overdue.IDLE),
+        )
+        for since, seconds, overdue in clocks:
+            if since and now - since >= seconds:
+                return overdue
         if self._bodySince and not self._pausedSince:
             late = now - self._bodySince - patience.bodyGrace
             if late > 0 and bodyBytes < late * patience.bodyRate:

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
+from msgspec.structs import replace
 
-from lmgateway.errors import BadRequest, GatewayError, HeadTooLarge
+from lmgateway.errors import BadRequest, GatewayError, HeadTooLarge, TargetTooLong
 from lmgateway.message import RequestHead
 from lmgateway.policy.framing import Framing, checkFraming
 from lmgateway.policy.target import checkTarget
-
-NO_HEAD = RequestHead.build(b"-", b"/", ())
-"""Stands for a head that could not be read, in logs and refusals."""
 
 
 class IHeadLimits(Protocol):
@@ -64,18 +62,22 @@ class RequestParser:
     :param limits: what a head may have.
     :param peer: the textual address of the other end.
     :param secure: whether the connection is TLS.
+    :ivar noHead: stands for a head that could not be read, in logs and refusals.
+    :ivar stopped: whether nothing is parsed any more.
     """
 
     def __init__(self, sink: IRequestSink, limits: IHeadLimits, peer: str, *, secure: bool) -> None:
         self.stopped = False
+        self.noHead = RequestHead.build(b"-", b"/", (), peer=peer, secure=secure)
         self._sink = sink
         self._limits = limits
         self._peer = peer
         self._secure = secure
         self._llhttp = HttpRequestParser(self)
         self._refusal: tuple[RequestHead, GatewayError] | None = None
+        self._inHead = False
         self._inBody = False
-        self._headBytes = 0
+        self._pending = 0
         self._target = b""
         self._pairs: list[tuple[bytes, bytes]] = []
         self._fields: dict[bytes, tuple[bytes, ...]] = {}
@@ -85,21 +87,49 @@ class RequestParser:
         if self.stopped:
             return
         if not self._inBody:
-            if not self._headBytes:
-                self._sink.headBegun()
-            self._headBytes += len(data)
+            self._beginHead()
+        self._pending += len(data)
         try:
             self._llhttp.feed_data(data)
         except HttpParserUpgrade:
             # "A server MAY ignore a received Upgrade header field" (RFC 9110 section 7.8). What follows the request may
             # be of the other protocol, so it is not read.
             self.stopped = True
+        except HttpParserCallbackError:
+            # Raised by a callback of ours: a verdict, or else a defect, which is not the client's.
+            if self._refusal is None:
+                self.stopped = True
+                raise
+            self._refuse(*self._refusal)
         except HttpParserError as error:
-            self._refuse(*(self._refusal or (NO_HEAD, BadRequest(_whyMalformed(error), closes=True))))
+            self._refuse(self.noHead, BadRequest(_whyMalformed(error), code="bad_http", closes=True))
         else:
-            # llhttp sets no limit on a head that never ends, nor on a line of it.
-            if self._headBytes > self._limits.maxHead and not self._inBody:
-                self._refuse(NO_HEAD, headTooLarge(self._limits.maxHead))
+            self._checkPending()
+
+    def _beginHead(self) -> None:
+        if not self._inHead:
+            self._inHead = True
+            self._sink.headBegun()
+
+    def _checkPending(self) -> None:
+        """
+        Refuse what is held and never ends. llhttp sets no limit on a head, on a line of it, on trailers.
+
+        A body's bytes are handed on as they come; what is pending in one is the extension of a chunk, or trailers.
+        """
+        limits = self._limits
+        if self._pending <= limits.maxHead:
+            return
+        if self._inBody:
+            msg = f"The request's trailers, or what it adds to a chunk, are larger than the {limits.maxHead} bytes that this gateway accepts."
+            self._refuse(self.noHead, HeadTooLarge(msg, closes=True))
+        elif len(self._target) > limits.maxTarget:
+            # "A server that receives a request-target longer than any URI it wishes to parse MUST respond with a 414 (URI
+            # Too Long) status code" (RFC 9112 section 3).
+            msg = f"The request target is longer than the {limits.maxTarget} bytes that this gateway accepts."
+            self._refuse(self.noHead, TargetTooLong(msg, closes=True))
+        else:
+            self._refuse(self.noHead, _headTooLarge(limits.maxHead))
 
     def stop(self) -> None:
         """Parse no more: the connection is to be closed."""
@@ -114,8 +144,7 @@ class RequestParser:
 
     def on_message_begin(self) -> None:
         """Begin a head."""
-        if not self._headBytes:
-            self._sink.headBegun()
+        self._beginHead()
         self._target = b""
         self._pairs = []
         self._fields = {}
@@ -147,16 +176,16 @@ class RequestParser:
         except GatewayError as error:
             self._refusal = (head, error)
             raise
-        self._headBytes = 0
+        self._pending = 0
+        self._inHead = False
         self._inBody = True
         self._sink.headReceived(head, framing)
 
     def _judge(self, head: RequestHead) -> Framing:
         limits = self._limits
         checkTarget(head.target, limits.maxTarget)
-        size = len(head.target) + sum([len(name) + len(value) + 4 for name, value in head.headers])
-        if size > limits.maxHead:
-            raise headTooLarge(limits.maxHead)
+        if _sizeOf(head) > limits.maxHead:
+            raise _headTooLarge(limits.maxHead)
         if len(head.headers) > limits.maxFields:
             msg = f"The request has more than the {limits.maxFields} header fields that this gateway accepts."
             raise HeadTooLarge(msg, closes=True)
@@ -165,10 +194,14 @@ class RequestParser:
             # llhttp does not read such a body, and whoever parses on would take it for a request.
             msg = "A request with an Upgrade field cannot have a body here: this gateway speaks HTTP/1.1 only."
             raise BadRequest(msg, closes=True)
-        return framing
+        # llhttp reads on only after what it takes for keep-alive, and it takes Proxy-Connection for Connection.
+        return (
+            framing if self._llhttp.should_keep_alive() or not framing.keepAlive else replace(framing, keepAlive=False)
+        )
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
+        self._pending = 0
         if not self.stopped:
             self._sink.bodyReceived(data)
 
@@ -176,12 +209,19 @@ class RequestParser:
         """The end of a request."""
         if self._inBody and not self.stopped:
             self._inBody = False
+            self._pending = 0
             self._sink.messageReceived()
 
 
-def headTooLarge(limit: int) -> HeadTooLarge:
+def _headTooLarge(limit: int) -> HeadTooLarge:
     """Say what the limit is."""
     return HeadTooLarge(f"The request head is larger than the {limit} bytes that this gateway accepts.", closes=True)
+
+
+def _sizeOf(head: RequestHead) -> int:
+    """The bytes of a head, spelled without needless white space."""
+    requestLine = len(head.method) + len(head.target) + len(head.version) + 4
+    return requestLine + sum([len(name) + len(value) + 4 for name, value in head.headers]) + 2
 
 
 def _whyMalformed(error: HttpParserError) -> str:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.wire.test_channel -*-
+# -*- test-case-name: tests.wire.test_request -*-
 """
 One downstream request: a ``twisted.web`` Request, so that Klein and any Resource work, on a channel of our own.
 
@@ -171,8 +171,8 @@ class GatewayRequest(Request):
         self.channel.writeHead(status, reason, headers + framing, self)
 
     def sendBody(self, data: bytes) -> None:
-        """Send a piece of the body at once."""
-        if self._disconnected:
+        """Send a piece of the body at once. An empty one is nothing: as a chunk it would be the end."""
+        if self._disconnected or not data:
             return
         self.sentLength += len(data)
         if self.chunked:
@@ -208,6 +208,12 @@ class GatewayRequest(Request):
 
     def write(self, data: bytes) -> None:
         """Write as ``twisted.web`` does; an empty write flushes the head, which is how an event stream says hello."""
+        if (
+            not self.startedWriting
+            and self.clientproto == b"HTTP/1.0"
+            and not self.responseHeaders.hasHeader(b"Content-Length")
+        ):
+            self.closeAfter()  # It knows no chunks: the answer ends with the connection.
         super().write(data)
         if not data and not self.ended:
             self.flush()

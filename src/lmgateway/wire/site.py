@@ -9,9 +9,10 @@ import secrets
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
 from twisted.web.server import Site
@@ -21,6 +22,8 @@ from lmgateway.wire.channel import GatewayChannel
 from lmgateway.wire.deadlines import IPatience
 from lmgateway.wire.parser import IHeadLimits
 from lmgateway.wire.request import GatewayRequest
+
+_log = Logger()
 
 SWEEP_SECONDS = 1.0
 """How often deadlines are looked at: one timer for all connections costs nothing per request."""
@@ -42,7 +45,7 @@ class GatewaySite(Site):
     :param reactor: the clock.
     :param limits: what a connection may take; assign to change them for what comes after.
     :param refuse: answers a request with an error, in the dialect of its path.
-    :param ended: told of every request once its answer is finished, cut or abandoned.
+    :param ended: told of every request, once: its answer is finished, cut or abandoned, or will never be begun.
     """
 
     def __init__(
@@ -74,6 +77,10 @@ class GatewaySite(Site):
         """Make the channel of a new connection."""
         return GatewayChannel(self)
 
+    def acceptableProtocols(self) -> list[bytes]:
+        """Offer HTTP/1.1 alone by ALPN, whatever ``twisted.web`` could speak."""
+        return [b"http/1.1"]
+
     def startFactory(self) -> None:
         """Watch deadlines. The access log of ``twisted.web`` is not opened: ours is the web layer's."""
         if not self._sweeping.running:
@@ -88,8 +95,10 @@ class GatewaySite(Site):
         """Write no log of ``twisted.web``'s own."""
 
     def opened(self, channel: GatewayChannel) -> None:
-        """A connection was made."""
+        """A connection was made; perhaps just before the listening stopped."""
         self.channels.add(channel)
+        if self.draining:
+            channel.closeWhenIdle()
 
     def closed(self, channel: GatewayChannel) -> None:
         """A connection is gone."""
@@ -117,15 +126,14 @@ class GatewaySite(Site):
         :param seconds: after which what still runs is cut off.
         :return: fires when no connection is left.
         """
-        self.draining = True
         if self._drained is None:
+            self.draining = True
             self._drained = Deferred()
+            self._hurry = self._reactor.callLater(seconds, self.abortAll)
             for channel in list(self.channels):
                 channel.closeWhenIdle()
             if not self.channels:
-                self._stopSweeping()
-                return succeed(None)
-            self._hurry = self._reactor.callLater(seconds, self.abortAll)
+                self._finishDrain()
         done: Deferred[None] = Deferred()
         self._drained.addCallback(lambda _: done.callback(None))
         return done
@@ -151,4 +159,8 @@ class GatewaySite(Site):
     def _sweep(self) -> None:
         now = self.now()
         for channel in list(self.channels):
-            channel.checkDeadlines(now)
+            try:
+                channel.checkDeadlines(now)
+            except Exception:  # noqa: BLE001 - a defect met on one connection must not stop the clocks of all others
+                _log.failure("Defect while looking at a connection's deadlines")
+                channel.abortConnection()
