@@ -22,6 +22,10 @@ answered by LM Studio.
 """
 
 
+def _nothing() -> None:
+    """Cancel what is over."""
+
+
 class TokenUsage(Struct, frozen=True):
     """
     The tokens of one answer.
@@ -43,9 +47,11 @@ class TokenUsage(Struct, frozen=True):
         return (self.promptTokens or 0) + (self.completionTokens or 0)
 
 
-class Exchange:
+class Exchange(Struct, gc=False, eq=False):
     """
     One inference request, from its complete head to the end of its answer. Times are Unix times, 0 where not yet.
+
+    It holds no reference to anything that holds it, so the garbage collector need not look at it.
 
     :param requestId: what ``X-Request-Id`` tells the client.
     :param method: of the request.
@@ -56,57 +62,49 @@ class Exchange:
     :param client: the client's address.
     :param startedAt: when the head was complete.
     :param cancel: ends it as if its client had left.
-    :ivar model: what went upstream as ``model``.
-    :ivar stream: whether a stream was asked for.
-    :ivar injected: the names of what was injected.
-    :ivar sentAt: when the request went upstream.
-    :ivar answeredAt: when the answer's head came.
-    :ivar firstTokenAt: when the first piece of generated text passed.
-    :ivar endedAt: when it was over.
-    :ivar status: of the answer that the client was sent.
-    :ivar usage: its tokens, where they are known.
-    :ivar tokensPerSecond: as LM Studio told, or else completion tokens over the time from the first one to the last.
-    :ivar finishReason: why generation ended, as LM Studio told.
-    :ivar error: what went wrong, as the client was told.
+    :param model: what went upstream as ``model``.
+    :param stream: whether a stream was asked for.
+    :param injected: the names of what was injected.
+    :param sentAt: when the request went upstream.
+    :param answeredAt: when the answer's head came.
+    :param firstTokenAt: when the first piece of generated text passed.
+    :param endedAt: when it was over.
+    :param status: of the answer that the client was sent.
+    :param usage: its tokens, where they are known.
+    :param tokensPerSecond: as LM Studio told, or else completion tokens over the time from the first one to the last.
+    :param finishReason: why generation ended, as LM Studio told.
+    :param error: what went wrong, as the client was told.
+    :param ending: how it ended.
     """
 
+    requestId: str
+    method: str
+    path: str
+    route: str
+    key: str
+    keyId: str | None
+    client: str
+    startedAt: float
+    cancel: Callable[[], None]
     model: str | None = None
-    stream = False
+    stream: bool = False
     injected: tuple[str, ...] = ()
-    sentAt = 0.0
-    answeredAt = 0.0
-    firstTokenAt = 0.0
-    endedAt = 0.0
+    sentAt: float = 0.0
+    answeredAt: float = 0.0
+    firstTokenAt: float = 0.0
+    endedAt: float = 0.0
     status: int | None = None
     usage: TokenUsage | None = None
     tokensPerSecond: float | None = None
     finishReason: str | None = None
     error: str | None = None
     ending: Ending | None = None
-    bytesIn = 0
-    bytesOut = 0
+    bytesIn: int = 0
+    bytesOut: int = 0
 
-    def __init__(
-        self,
-        requestId: str,
-        method: str,
-        path: str,
-        route: str,
-        key: str,
-        keyId: str | None,
-        client: str,
-        startedAt: float,
-        cancel: Callable[[], None],
-    ) -> None:
-        self.requestId = requestId
-        self.method = method
-        self.path = path
-        self.route = route
-        self.key = key
-        self.keyId = keyId
-        self.client = client
-        self.startedAt = startedAt
-        self.cancel = cancel
+    def release(self) -> None:
+        """Hold on to nothing of the request any more: it is over, and there is nothing left to cancel."""
+        self.cancel = _nothing
 
     @property
     def phase(self) -> Phase:

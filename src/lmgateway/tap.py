@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,19 @@ _log = Logger()
 
 class GatewayProcess(LoggedService):
     """The gateway, its logs and the signals of its process. A start that fails says why in one line, and exits with 1."""
+
+    def startService(self) -> None:
+        """
+        Start; then take what is there for good out of the garbage collector's rounds.
+
+        Modules, tables and services are some 100,000 objects that never become garbage, and that each full round would
+        look at again: with them in, rounds cost a fifth of the time of a busy gateway.
+        """
+        super().startService()
+        gc.collect()
+        gc.freeze()
+        # A request makes a few dozen objects and no cycles: the rounds need not come every twenty requests.
+        gc.set_threshold(10_000, 20, 20)
 
     def privilegedStartService(self) -> None:
         """Start what needs privileges, or exit."""

@@ -41,6 +41,7 @@ class Exchanges:
     def end(self, exchange: Exchange) -> None:
         """It is over; all that will be known of it is known."""
         del self.inFlight[exchange.requestId]
+        exchange.release()
         self.ended.append(exchange)
         for listener in self._listeners:
             listener.exchangeEnded(exchange)

@@ -35,7 +35,7 @@ class GatewayCollector(Collector):
             labels=("route", "status_class", "model", "key"),
         )
         for labels, count in metrics.requests.items():
-            requests.add_metric((labels.route, labels.statusClass, labels.model, labels.key), count)
+            requests.add_metric(labels, count)
         yield requests
         answers = CounterMetricFamily(
             "lmgateway_http_requests", "Requests of any kind that have ended.", labels=("route", "status")

@@ -14,7 +14,6 @@ from collections import Counter, deque
 from statistics import fmean, median, quantiles
 from typing import Any
 
-from msgspec import Struct
 from zope.interface import implementer
 
 from lmgateway.exchange import Exchange
@@ -30,13 +29,10 @@ WINDOW = 1000
 """Ended requests that medians and percentiles are computed from."""
 
 
-class Labels(Struct, frozen=True):
-    """What a count is of."""
+Labels = tuple[str, str, str, str]
+"""What an answer is counted under: route, class of its status (``2xx``), model, key."""
 
-    route: str
-    statusClass: str
-    model: str
-    key: str
+_CLASSES = {status: f"{status // 100}xx" for status in range(100, 600)}
 
 
 class Histogram:
@@ -98,8 +94,7 @@ class Metrics:
         failed = exchange.ending in {"cut", "failed"} or (status is not None and status >= 400)
         self.errors += failed
         model = self.labelOf(exchange.model)
-        statusClass = f"{status // 100}xx" if status is not None else "none"
-        self.requests[Labels(exchange.route, statusClass, model, exchange.key)] += 1
+        self.requests[exchange.route, _CLASSES.get(status or 0, "none"), model, exchange.key] += 1
         self.endings[exchange.ending or "complete"] += 1
         self.recent.append(exchange)
         if exchange.ending == "complete":

@@ -5,7 +5,6 @@ Watching an inference request on its way through the proxy: the one place where 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -51,7 +50,8 @@ class ExchangeWatch:
     :param exchange: what is known of it.
     :param exchanges: is told of its steps.
     :param clock: tells when they happen.
-    :param makeReader: makes the reader of its answer.
+    :param dialect: whose shapes its answer has.
+    :param readerFor: makes what reads it.
     :param capture: keeps what passes, where that is wanted.
     """
 
@@ -60,13 +60,15 @@ class ExchangeWatch:
         exchange: Exchange,
         exchanges: Exchanges,
         clock: IReactorTime,
-        makeReader: Callable[[bool], IAnswerReader],
+        dialect: str,
+        readerFor: IReaderMaker,
         capture: Capture | None,
     ) -> None:
         self.exchange = exchange
         self._exchanges = exchanges
         self._clock = clock
-        self._makeReader = makeReader
+        self._dialect = dialect
+        self._readerFor = readerFor
         self._capture = capture
         self._reader: IAnswerReader = Unread()
 
@@ -77,7 +79,7 @@ class ExchangeWatch:
         if self._capture is not None:
             self._capture.answered(status, headers)
         if not isEncoded(headers):
-            self._reader = self._makeReader(isStream)
+            self._reader = self._readerFor(self._dialect, isStream)
 
     def passing(self, data: bytes) -> None:
         """A piece of the answer passes."""
@@ -149,19 +151,16 @@ class Watching:
             client=head.peer,
             startedAt=request.startedAt,
             cancel=request.cancel,
+            model=rewritten.model,
+            stream=rewritten.stream,
+            injected=rewritten.injected,
+            sentAt=self._clock.seconds(),
         )
-        exchange.model = rewritten.model
-        exchange.stream = rewritten.stream
-        exchange.injected = rewritten.injected
-        exchange.sentAt = self._clock.seconds()
         self.exchanges.begin(exchange)
-        dialect = route.dialect
         capture = self._captures.begin(exchange.key, exchange.requestId, exchange.method, exchange.path, head.headers)
         if capture is not None:
             capture.sent(body, rewritten.body)
-        return ExchangeWatch(
-            exchange, self.exchanges, self._clock, lambda isStream: self._readerFor(dialect, isStream), capture
-        )
+        return ExchangeWatch(exchange, self.exchanges, self._clock, route.dialect, self._readerFor, capture)
 
 
 def isEncoded(headers: HeaderPairs) -> bool:

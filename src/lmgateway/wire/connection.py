@@ -101,11 +101,11 @@ class UpstreamConnection(Protocol):
         exchange.abandon = self.abort
         body = exchange.body
         if body is None:
-            self._write(exchange.head)
+            self.transport.write(exchange.head)
         elif isinstance(body, BytesBodyProducer) and len(body.body) <= JOINED_BODY:
-            self._write(exchange.head + body.body)
+            self.transport.write(exchange.head + body.body)
         else:
-            self._write(exchange.head)
+            self.transport.write(exchange.head)
             self._startUpload(body)
 
     def _startUpload(self, body: IBodyProducer) -> None:
