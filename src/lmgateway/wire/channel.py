@@ -27,6 +27,7 @@ from lmgateway.message import HeaderPairs, RequestHead
 from lmgateway.policy.framing import Framing
 from lmgateway.wire.body import IncomingBody
 from lmgateway.wire.deadlines import Deadlines, Overdue
+from lmgateway.wire.eager import eagerWriter
 from lmgateway.wire.parser import RequestParser
 from lmgateway.wire.request import GatewayRequest
 
@@ -76,6 +77,7 @@ class GatewayChannel(Protocol):
 
     def connectionMade(self) -> None:
         """Begin to count, and to send small writes at once."""
+        self._write = eagerWriter(self.transport)
         setNoDelay = getattr(self.transport, "setTcpNoDelay", None)
         if setNoDelay is not None:
             setNoDelay(True)
@@ -246,7 +248,7 @@ class GatewayChannel(Protocol):
             self._outbox.append(data)
             self.flush()
         elif self._toDiscard is None:
-            self.transport.write(data)
+            self._write(data)
 
     def writeSequence(self, pieces: list[bytes]) -> None:
         """Write several pieces in one."""
@@ -334,7 +336,7 @@ class GatewayChannel(Protocol):
         """Have the client send its body."""
         if self._toDiscard is None and self._current is not None and not self._current.startedWriting:
             self._deadlines.bodyBegun(self.site.now())
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # closing
 
