@@ -42,7 +42,7 @@ class VerbatimHeaders(Headers):
         values = self._values(name)
         if not values:
             return default
-        return [value.decode("utf-8") for value in values] if isinstance(name, str) else values
+        return [value.decode("utf-8", "replace") for value in values] if isinstance(name, str) else values
 
     def getAllRawHeaders(self) -> Iterator[tuple[bytes, Sequence[bytes]]]:
         """Each pair in its own right."""

@@ -8,6 +8,7 @@ computes for each request, and a proxied one never asks for, is computed when it
 
 from __future__ import annotations
 
+from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
@@ -123,16 +124,30 @@ class GatewayRequest(Request):
             elif site.resource.isLeaf:
                 self.render(site.resource)
             else:
-                self.splitPath()
                 self.render(getChildForRequest(site.resource, self))
         except Exception:  # noqa: BLE001 - whatever a resource raises, the client gets an answer and the log the reason
             self.processingFailed(Failure())
 
+    @cached_property
+    def prepath(self) -> list[bytes]:  # type: ignore[override]  # it can be assigned to
+        """The segments of the path that resources have walked."""
+        return []
+
+    @cached_property
+    def postpath(self) -> list[bytes]:  # type: ignore[override]
+        """The segments of the path that are still to be walked, unescaped."""
+        return [unquote_to_bytes(segment) for segment in self.path[1:].split(b"/")]
+
+    @cached_property
+    def args(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
+        """The arguments in the query."""
+        arguments: dict[bytes, list[bytes]] = parse_qs(self.uri.partition(b"?")[2], True)
+        return arguments
+
     def splitPath(self) -> None:
-        """Compute what resources that look at path segments and query arguments need."""
+        """Have resources walk the path from its beginning."""
         self.prepath = []
         self.postpath = [unquote_to_bytes(segment) for segment in self.path[1:].split(b"/")]
-        self.args = parse_qs(self.uri.partition(b"?")[2], True)
 
     def processingFailed(self, reason: Failure) -> Failure:
         """Answer a defect of ours: with an error where nothing was sent yet, else by cutting the answer off."""
@@ -208,15 +223,21 @@ class GatewayRequest(Request):
 
     def write(self, data: bytes) -> None:
         """Write as ``twisted.web`` does; an empty write flushes the head, which is how an event stream says hello."""
-        if (
-            not self.startedWriting
-            and self.clientproto == b"HTTP/1.0"
-            and not self.responseHeaders.hasHeader(b"Content-Length")
-        ):
-            self.closeAfter()  # It knows no chunks: the answer ends with the connection.
+        if not self.startedWriting:
+            self._mendFraming()
         super().write(data)
         if not data and not self.ended:
             self.flush()
+
+    def _mendFraming(self) -> None:
+        headers = self.responseHeaders
+        if self.code == 204:
+            # "A server MUST NOT send a Content-Length header field in any response with a status code of 1xx or 204"
+            # (RFC 9110 section 8.6).
+            headers.removeHeader(b"Content-Length")
+        elif self.clientproto == b"HTTP/1.0" and not headers.hasHeader(b"Content-Length"):
+            # It knows no chunks: the answer ends with the connection.
+            self.closeAfter()
 
     def flush(self) -> None:
         """Send a head that waits for the first piece of its body."""
