@@ -13,7 +13,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.python.failure import Failure
 
-from lmgateway.studio.simulator.behaviour import Behaviour
+from lmgateway.studio.simulator.behaviour import LOAD_FAILURE, Behaviour
 from lmgateway.studio.simulator.models import CATALOGUE
 from lmgateway.studio.simulator.simulator import Simulator
 from lmgateway.studio.simulator.site import simulatorSite
@@ -88,6 +88,34 @@ COUNT = click.IntRange(min=0)
 )
 @click.option("--no-api-v1", "apiV1", is_flag=True, flag_value=False, default=True, help="Be an LM Studio before 0.4.")
 @click.option("--no-models", "noModels", is_flag=True, help="Have nothing downloaded, and nothing loaded.")
+@click.option("--no-sdk", "sdk", is_flag=True, flag_value=False, default=True, help="Have no WebSockets for the SDKs.")
+@click.option(
+    "--fail-load",
+    "failLoad",
+    metavar="CAUSE",
+    is_flag=False,
+    flag_value=LOAD_FAILURE,
+    help="Fail each load of a model, for this cause or for LM Studio's usual one.",
+)
+@click.option(
+    "--drop-socket",
+    "dropSocket",
+    type=click.FloatRange(0, 1),
+    is_flag=False,
+    flag_value=0.5,
+    help="Cut the WebSocket of a load when its progress has come so far (0.5 if nothing is said).",
+)
+@click.option("--mute-management", "muteManagement", is_flag=True, help="Never answer what manages models.")
+@click.option("--forbid-management", "forbidManagement", is_flag=True, help="Give the token no permission to.")
+@click.option(
+    "--download-time",
+    "downloadTime",
+    type=SECONDS,
+    default=5.0,
+    show_default=True,
+    help="Seconds that downloading a model takes.",
+)
+@click.option("--log-tokens", "logTokens", is_flag=True, help="Repeat the whole answer in the log with each token.")
 def simulate(host: str, port: int, loaded: tuple[str, ...], **switches: Any) -> None:
     """
     Be an LM Studio without LM Studio.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from lmgateway.studio.simulator.behaviour import SWITCHES, Behaviour, overridden
+from lmgateway.studio.simulator.behaviour import LOAD_FAILURE, SWITCHES, Behaviour, overridden
 from msgspec.structs import asdict
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -15,7 +15,8 @@ class OverriddenTests(SynchronousTestCase):
         changed = overridden(
             Behaviour(),
             "delay=1; prefill=2.5; load-time=3; tokens-per-second=40; die-after=5; error-in-stream=6; empty-stream;"
-            "unknown-model=served; unknown-path=404; no-jit; no-auto-evict; require-token=t; parallel=7; no-api-v1; no-models",
+            "unknown-model=served; unknown-path=404; no-jit; no-auto-evict; require-token=t; parallel=7; no-api-v1; no-models;"
+            "no-sdk; fail-load=no memory; drop-socket=0.25; mute-management; forbid-management; download-time=8; log-tokens",
         )
         expected = Behaviour(
             delay=1,
@@ -33,6 +34,13 @@ class OverriddenTests(SynchronousTestCase):
             parallel=7,
             apiV1=False,
             noModels=True,
+            sdk=False,
+            failLoad="no memory",
+            dropSocket=0.25,
+            muteManagement=True,
+            forbidManagement=True,
+            downloadTime=8,
+            logTokens=True,
         )
         self.assertEqual(changed, expected)
 
@@ -50,19 +58,24 @@ class OverriddenTests(SynchronousTestCase):
 
     def test_off(self) -> None:
         """What is on for all can be off for one."""
-        behaviour = Behaviour(jit=False, emptyStream=True, requireToken="t", dieAfterChunks=3)
-        changed = overridden(behaviour, "no-jit=off; empty-stream=off; require-token; die-after=off")
+        behaviour = Behaviour(
+            jit=False, emptyStream=True, requireToken="t", dieAfterChunks=3, failLoad="x", dropSocket=0.5
+        )
+        changed = overridden(
+            behaviour, "no-jit=off; empty-stream=off; require-token; die-after=off; fail-load=off; drop-socket=off"
+        )
         self.assertEqual(changed, Behaviour())
 
-    def test_bareCount(self) -> None:
-        """A bare switch that counts something counts 0."""
-        self.assertEqual(overridden(Behaviour(), "die-after").dieAfterChunks, 0)
+    def test_bare(self) -> None:
+        """A bare switch that counts something counts 0, and others have a value that needs no saying."""
+        changed = overridden(Behaviour(), "die-after; fail-load; drop-socket")
+        self.assertEqual((changed.dieAfterChunks, changed.failLoad, changed.dropSocket), (0, LOAD_FAILURE, 0.5))
 
     def test_refusals(self) -> None:
         """Unknown switches and senseless values are refused, and the message names them."""
         for switch in (
             "delayy=1", "delay=-1", "delay=inf", "delay=soon", "die-after=-1", "parallel=0", "parallel",
-            "unknown-model=maybe", "unknown-path=500", "no-jit=perhaps",
+            "unknown-model=maybe", "unknown-path=500", "no-jit=perhaps", "drop-socket=1.5", "drop-socket=nan",
         ):  # fmt: skip
             error = self.assertRaises(ValueError, overridden, Behaviour(), switch)
             self.assertIn(repr(switch.partition("=")[0]), str(error))

@@ -78,6 +78,13 @@ class V1ModelsTests(SynchronousTestCase):
     def test_language(self) -> None:
         """All about a model that generates text."""
         qwen = Studio().ask("/api/v1/models").json["models"][0]
+        config = {
+            "context_length": 8192,
+            "eval_batch_size": 512,
+            "parallel": 4,
+            "flash_attention": True,
+            "offload_kv_cache_to_gpu": True,
+        }
         self.assertEqual(
             list(qwen.items()),
             [
@@ -89,7 +96,7 @@ class V1ModelsTests(SynchronousTestCase):
                 ("quantization", {"name": "Q4_K_M", "bits_per_weight": 4}),
                 ("size_bytes", 5027783808),
                 ("params_string", "8B"),
-                ("loaded_instances", [{"id": QWEN, "config": {"context_length": 8192, "parallel": 4}}]),
+                ("loaded_instances", [{"id": QWEN, "config": config}]),
                 ("max_context_length", 40960),
                 ("format", "gguf"),
                 (
@@ -105,9 +112,12 @@ class V1ModelsTests(SynchronousTestCase):
         )
 
     def test_embedding(self) -> None:
-        """A model for embeddings has no architecture, no capabilities and no description."""
-        nomic = Studio().ask("/api/v1/models").json["models"][3]
+        """A model for embeddings has no architecture, no capabilities and no description, and tells only its context."""
+        studio = Studio()
+        studio.ask("/v1/embeddings", {"model": NOMIC, "input": "x"})
+        nomic = studio.ask("/api/v1/models").json["models"][3]
         self.assertEqual(nomic["type"], "embedding")
+        self.assertEqual(nomic["loaded_instances"][0]["config"], {"context_length": 2048})
         self.assertEqual(set(nomic) & {"architecture", "capabilities", "description"}, set())
 
     def test_timeToLive(self) -> None:

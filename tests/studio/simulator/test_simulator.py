@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lmgateway.studio.simulator.behaviour import Behaviour
-from lmgateway.studio.simulator.models import CATALOGUE, Shelf
+from lmgateway.studio.simulator.models import CATALOGUE
+from lmgateway.studio.simulator.shelf import Shelf
 from lmgateway.studio.simulator.simulator import Simulator
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase

@@ -10,7 +10,7 @@ from lmgateway.studio.simulator import fields
 from lmgateway.studio.simulator.encoding import Reply, event, parse
 from lmgateway.studio.simulator.errors import FieldError, StudioError, anthropicRefusal
 from lmgateway.studio.simulator.generation import Generation, Question, StopReason, ToolCall, Turn
-from lmgateway.studio.simulator.models import Instance
+from lmgateway.studio.simulator.shelf import Instance
 from lmgateway.studio.simulator.speech import Piece, Speech, randomId
 
 _STOP_REASONS = {

@@ -18,6 +18,9 @@ from msgspec.structs import replace
 HEADER = b"X-Simulate"
 """The request header field that sets switches for one request."""
 
+LOAD_FAILURE = "(Exit code: null). Please check settings and try loading the model again."
+"""Why a load fails when nothing is said (LM Studio's bug tracker 2056)."""
+
 
 class Behaviour(Struct, kw_only=True):
     """
@@ -40,6 +43,14 @@ class Behaviour(Struct, kw_only=True):
     :param parallel: how many generations a model runs at once; more wait.
     :param apiV1: whether ``/api/v1`` exists; it came with LM Studio 0.4.
     :param noModels: nothing is downloaded, nothing loaded.
+    :param sdk: whether the WebSockets of LM Studio's SDKs exist.
+    :param failLoad: loading a model fails with that cause, after :attr:`loadTime`; None loads it.
+    :param dropSocket: a load over a WebSocket cuts the connection when its progress has come so far; None never does. The
+        model is loaded all the same.
+    :param muteManagement: loads, unloads, downloads and everything on a WebSocket but its authentication get no answer.
+    :param forbidManagement: the API token lacks the permission to load, unload and download models.
+    :param downloadTime: seconds that downloading a model takes.
+    :param logTokens: the log files repeat the whole answer with each token, as LM Studio's do when told to.
     """
 
     delay: float = 0.0
@@ -57,6 +68,13 @@ class Behaviour(Struct, kw_only=True):
     parallel: int = 4
     apiV1: bool = True
     noModels: bool = False
+    sdk: bool = True
+    failLoad: str | None = None
+    dropSocket: float | None = None
+    muteManagement: bool = False
+    forbidManagement: bool = False
+    downloadTime: float = 5.0
+    logTokens: bool = False
 
 
 def overridden(behaviour: Behaviour, switches: str) -> Behaviour:
@@ -107,6 +125,21 @@ def _slots(value: str) -> int:
     return number
 
 
+def _failure(value: str) -> str | None:
+    """A cause; a bare switch is LM Studio's usual one, and "off" is None."""
+    return None if value == "off" else value or LOAD_FAILURE
+
+
+def _part(value: str) -> float | None:
+    """A number from 0 to 1; a bare switch is the half, and "off" is None."""
+    if value == "off":
+        return None
+    number = float(value or 0.5)
+    if not 0 <= number <= 1:
+        raise ValueError("it must be off or a number from 0 to 1")
+    return number
+
+
 def _flag(value: str) -> bool:
     """A bare switch is on."""
     if value not in {"", "on", "off"}:
@@ -149,5 +182,12 @@ SWITCHES: dict[str, tuple[str, Callable[[str], object]]] = {
     "parallel": ("parallel", _slots),
     "no-api-v1": ("apiV1", _not),
     "no-models": ("noModels", _flag),
+    "no-sdk": ("sdk", _not),
+    "fail-load": ("failLoad", _failure),
+    "drop-socket": ("dropSocket", _part),
+    "mute-management": ("muteManagement", _flag),
+    "forbid-management": ("forbidManagement", _flag),
+    "download-time": ("downloadTime", _seconds),
+    "log-tokens": ("logTokens", _flag),
 }
 """Every switch: its name in ``X-Simulate`` and on the command line, the field it sets, and how its value is read."""

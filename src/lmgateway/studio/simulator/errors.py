@@ -16,6 +16,7 @@ SEVERAL_MODELS_LOADED = (
 )
 BAD_JSON = "Invalid body: failed to parse JSON value. Please check the value to ensure it is valid JSON."
 MODEL_UNLOADED = "Model unloaded."
+LOAD_FAILED = "Error loading model."
 NO_TOKEN = (
     "An LM Studio API token is required to make requests to this server, but none was provided using the Authorization "  # noqa: S105 - a message
     "header using the 'Bearer' scheme (i.e., 'Authorization: Bearer $LM_API_TOKEN'). "
@@ -78,6 +79,11 @@ class PredictionError(StudioError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, kind="internal_error")
+
+
+def loadFailure(key: str, cause: str) -> str:
+    """What is said where a model could not be loaded."""
+    return f'Failed to load model "{key}". Error: {LOAD_FAILED} {cause}'
 
 
 def openAIRefusal(error: StudioError) -> Reply:

@@ -6,7 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from lmgateway.studio.simulator.behaviour import Behaviour
-from lmgateway.studio.simulator.models import Instance, Model, Shelf
+from lmgateway.studio.simulator.loadconfig import toREST
+from lmgateway.studio.simulator.models import Model
+from lmgateway.studio.simulator.shelf import Instance, Shelf
 
 
 def openAIModels(shelf: Shelf, now: float, behaviour: Behaviour) -> dict[str, Any]:
@@ -83,8 +85,7 @@ def _v1Model(model: Model, shelf: Shelf, now: float) -> dict[str, Any]:
 
 def _v1Instance(instance: Instance, now: float) -> dict[str, Any]:
     """An instance that was loaded just in time also tells how long it stays."""
-    config = {"context_length": instance.contextLength, "parallel": instance.parallel}
-    item: dict[str, Any] = {"id": instance.id, "config": config}
+    item: dict[str, Any] = {"id": instance.id, "config": toREST(instance.model, instance.config)}
     remaining = instance.remainingTTL(now)
     return item if remaining is None else {**item, "remaining_ttl_seconds": remaining}
 

@@ -15,8 +15,8 @@ from lmgateway.studio.simulator.errors import (
     nativeRefusal,
 )
 from lmgateway.studio.simulator.generation import Generation, Question, Turn
-from lmgateway.studio.simulator.models import Instance
 from lmgateway.studio.simulator.openai import ChatCompletion, Completion, Embeddings, TextCompletion
+from lmgateway.studio.simulator.shelf import Instance
 from lmgateway.studio.simulator.speech import Piece, Speech, responseId
 
 _RUNTIME = {"name": "lmgateway-simulator", "version": "1.0.0", "supported_formats": ["gguf", "mlx"]}

@@ -13,7 +13,8 @@ from lmgateway.studio.simulator import fields
 from lmgateway.studio.simulator.encoding import event
 from lmgateway.studio.simulator.errors import FieldError, StudioError
 from lmgateway.studio.simulator.generation import Generation, Question, StopReason, ToolCall, Turn
-from lmgateway.studio.simulator.models import EMBEDDING, Instance
+from lmgateway.studio.simulator.models import EMBEDDING
+from lmgateway.studio.simulator.shelf import Instance
 from lmgateway.studio.simulator.speech import Piece, Speech, randomId
 from lmgateway.studio.simulator.vectors import packed, vector
 

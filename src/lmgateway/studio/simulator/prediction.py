@@ -14,10 +14,10 @@ from twisted.internet.task import deferLater
 
 from lmgateway.studio.simulator.behaviour import Behaviour
 from lmgateway.studio.simulator.encoding import Reply
-from lmgateway.studio.simulator.errors import MODEL_UNLOADED, PredictionError
+from lmgateway.studio.simulator.errors import MODEL_UNLOADED, PredictionError, loadFailure
 from lmgateway.studio.simulator.exchange import Exchange
 from lmgateway.studio.simulator.generation import Generation, StopReason
-from lmgateway.studio.simulator.models import Instance
+from lmgateway.studio.simulator.shelf import Instance
 from lmgateway.studio.simulator.speech import Speech, thousandths
 
 
@@ -90,11 +90,18 @@ class Prediction:
             self._instance.lastUsed = self._clock.seconds()
 
     async def _load(self) -> None:
-        """Wait until the model is loaded."""
+        """
+        Wait until the model is loaded.
+
+        :raise PredictionError: it could not be.
+        """
         seconds = self._instance.readyAt - self._clock.seconds()
         if seconds > 0:
             self._show(*self._speech.loading())
             await self._sleep(seconds)
+        if self._instance.failure is not None:
+            raise PredictionError(loadFailure(self._instance.model.key, self._instance.failure))
+        if seconds > 0:
             self._speech.timing.loadSeconds = thousandths(seconds)
             self._show(*self._speech.loaded())
 

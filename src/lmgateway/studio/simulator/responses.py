@@ -13,7 +13,7 @@ from lmgateway.studio.simulator import fields
 from lmgateway.studio.simulator.encoding import Reply, event
 from lmgateway.studio.simulator.errors import FieldError, StudioError, responsesRefusal
 from lmgateway.studio.simulator.generation import Generation, Question, StopReason, ToolCall, Turn
-from lmgateway.studio.simulator.models import Instance
+from lmgateway.studio.simulator.shelf import Instance
 from lmgateway.studio.simulator.speech import Piece, Speech, responseId
 
 _KEPT = ("instructions", "max_output_tokens", "previous_response_id", "temperature", "top_p", "user")

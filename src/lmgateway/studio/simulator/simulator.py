@@ -10,8 +10,9 @@ from msgspec import Struct
 
 from lmgateway.message import HeaderPairs
 from lmgateway.studio.simulator.behaviour import Behaviour
-from lmgateway.studio.simulator.models import CATALOGUE, Model, Shelf
+from lmgateway.studio.simulator.models import CATALOGUE, Model
 from lmgateway.studio.simulator.prediction import Phase, Prediction
+from lmgateway.studio.simulator.shelf import Shelf
 from lmgateway.studio.simulator.speech import Memory
 
 

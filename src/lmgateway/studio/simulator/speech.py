@@ -18,7 +18,8 @@ from lmgateway.studio.simulator import fields
 from lmgateway.studio.simulator.encoding import Reply
 from lmgateway.studio.simulator.errors import StudioError, openAIRefusal
 from lmgateway.studio.simulator.generation import Generation, Question, Turn, generate
-from lmgateway.studio.simulator.models import LANGUAGE, Instance, Kind
+from lmgateway.studio.simulator.models import LANGUAGE, Kind
+from lmgateway.studio.simulator.shelf import Instance
 
 _ALPHABET = string.ascii_lowercase + string.digits
 
