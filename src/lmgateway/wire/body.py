@@ -169,27 +169,32 @@ class _WholeBody:
     """Collects a body. A BytesIO grows in place and gives up its bytes without a copy, which 30 MB of pieces do not."""
 
     def __init__(self, buffered: list[bytes]) -> None:
-        self.done: Deferred[bytes] = Deferred()
+        self.done: Deferred[bytes] = Deferred(self._abandon)
         self._bytes = BytesIO()
         self._bytes.writelines(buffered)
 
     def bodyReceived(self, data: bytes) -> None:
-        self._bytes.write(data)
+        # The reader may have been cancelled meanwhile.
+        if not self.done.called:
+            self._bytes.write(data)
 
     def bodyComplete(self) -> None:
-        value = self._bytes.getvalue()
-        self._bytes = BytesIO()
-        self._fire(value)
+        value = self._release()
+        if not self.done.called:
+            self.done.callback(value)
 
     def bodyFailed(self, reason: Failure) -> None:
-        self._bytes = BytesIO()
+        self._release()
         if not self.done.called:
             self.done.errback(reason)
 
-    def _fire(self, value: bytes) -> None:
-        # The reader may have been cancelled meanwhile.
-        if not self.done.called:
-            self.done.callback(value)
+    def _abandon(self, _: Deferred[bytes]) -> None:
+        self._release()
+
+    def _release(self) -> bytes:
+        value = self._bytes.getvalue()
+        self._bytes = BytesIO()
+        return value
 
 
 @implementer(IBodyProducer)

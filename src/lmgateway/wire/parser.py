@@ -107,7 +107,7 @@ class RequestParser:
             self._checkPending()
 
     def _beginHead(self) -> None:
-        if not self._inHead:
+        if not self._inHead and not self.stopped:
             self._inHead = True
             self._sink.headBegun()
 
@@ -157,6 +157,9 @@ class RequestParser:
         """One header field; after the body it is a trailer, and dropped (RFC 9110 section 6.5.1)."""
         if self._inBody:
             return
+        # "A field parsing implementation MUST exclude such whitespace prior to evaluating the field value" (RFC 9110 section
+        # 5.5); llhttp leaves the trailing one.
+        value = value.rstrip(b" \t")
         self._pairs.append((name, value))
         lower = name.lower()
         before = self._fields.get(lower)
