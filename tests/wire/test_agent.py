@@ -7,6 +7,7 @@ Through treq and directly alike; how the other end is played stands in :mod:`tes
 from __future__ import annotations
 
 from lmgateway.errors import UpstreamBroken, UpstreamUnavailable
+from lmgateway.interfaces import IUpstream
 from lmgateway.wire.agent import IDLE_SECONDS, UpstreamAgent
 from lmgateway.wire.body import BytesBodyProducer
 from twisted.internet import error
@@ -18,7 +19,7 @@ from twisted.web.iweb import IAgent, IResponse
 from zope.interface.verify import verifyObject
 
 from tests.wire.memory_peer import MemoryEndpoints, Peer
-from tests.wire.upstream_support import OK, Directly, Following, SteeredBody, ThroughTreq
+from tests.wire.upstream_support import OK, Collected, Directly, Following, SteeredBody, ThroughTreq
 
 LM_STUDIO_CLOSES = 5.0
 """Seconds after which LM Studio closes an idle connection."""
@@ -103,8 +104,10 @@ class Pool:
         late.say(OK)
         self.answered(two)
         self.clock.pump([0.25] * int((LM_STUDIO_CLOSES - 0.5) * 4))
+        self.assertFalse(late.transport.aborted)
         self.exchange()
         self.assertEqual(len(self.bench.peers), 3)
+        self.assertTrue(late.transport.aborted)
 
     def test_closedWhileIdle(self) -> None:
         """A connection that LM Studio closed while it was idle is not used."""
@@ -255,6 +258,17 @@ class Closing:
         self.failureResultOf(busy, UpstreamBroken)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_withinAnswer(self) -> None:
+        """Closed by whoever takes the last piece of an answer, nothing stays of the connection that it came over."""
+        sent = self.send()
+        self.peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+        closing = ClosingConsumer(self.upstream)
+        self.successResultOf(sent).deliverBody(closing)
+        self.peer.say(b"ok")
+        self.turn()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertWhole(closing, b"ok")
+
     def test_noRetry(self) -> None:
         """A request that closing cuts off is not sent again."""
         first = self.send()
@@ -280,6 +294,18 @@ class Closing:
         self.upstream.close()
         self.failureResultOf(self.send(), UpstreamUnavailable)
         self.assertEqual(self.endpoints.uris, [])
+
+
+class ClosingConsumer(Collected):
+    """Closes the upstream with the first piece that it takes."""
+
+    def __init__(self, upstream: IUpstream) -> None:
+        super().__init__()
+        self._upstream = upstream
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        self._upstream.close()
 
 
 class TreqPoolTests(Pool, ThroughTreq):

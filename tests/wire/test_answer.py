@@ -53,6 +53,7 @@ NO_ANSWERS = (
     b"HTTP/1.1 200 OK\r\nX: a\x00b\r\nContent-Length: 2\r\n\r\nok",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nok",
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
@@ -94,6 +95,13 @@ class Answers:
         self.assertFalse(response.headers.hasHeader(b"Trailer"))
         self.assertWhole(collected, b"hello, everybody")
         self.assertFalse(self.peer.transport.aborted)
+
+    def test_takenOnce(self) -> None:
+        """A body is not kept for a second time."""
+        sent = self.send()
+        self.peer.say(OK)
+        response, _ = self.answered(sent)
+        self.assertWhole(self.taken(response), b"")
 
     def test_everySplit(self) -> None:
         """Wherever an answer is cut in two, it is the same answer, and the connection lives."""
@@ -223,6 +231,19 @@ class Answers:
                 self.peer.say(*pieces)
                 self.failureResultOf(sent, UpstreamBroken)
                 self.assertTrue(self.peer.transport.aborted, answer)
+
+    def test_whyRefused(self) -> None:
+        """The message says what was wrong with it."""
+        for answer, why in (
+            (b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", "it switched protocols"),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: br, chunked\r\n\r\n", "transfer coding that nobody asked for"),
+            (b"HTTP/1.1 007 Bond\r\n\r\n", "its status is none"),
+            (b"HTTP/1.1 199 Early\r\nContent-Length: 1\r\n\r\n?", "its interim answer has a body"),
+            (b"SSH-2.0-OpenSSH\r\n", "what it spoke is no HTTP (Expected HTTP/"),
+        ):
+            sent = self.send()
+            self.peer.say(answer)
+            self.assertIn(why, self.failureResultOf(sent, UpstreamBroken).value.message)
 
     def test_giganticHead(self) -> None:
         """A head that does not end is refused once it is over the limit, be it one field, many, or many interim answers."""

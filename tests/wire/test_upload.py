@@ -185,9 +185,12 @@ class BrokenUploads:
         sent.cancel()
         self.failureResultOf(sent, CancelledError)
         self.assertTrue(self.peer.transport.aborted)
+        before = self.peer.received
+        body.consumer.write(b"in the same turn")
         self.turn()
         self.assertTrue(body.stopped)
-        body.consumer.write(b"late")
+        body.consumer.write(b"later")
+        self.assertEqual(self.peer.received, before)
 
     def test_upstreamGone(self) -> None:
         """When LM Studio breaks off in the midst of an upload, the producer is stopped, and that is the failure."""
@@ -196,6 +199,8 @@ class BrokenUploads:
         self.peer.reset()
         self.failureResultOf(sent, UpstreamBroken)
         self.assertTrue(body.stopped)
+        assert body.done is not None
+        self.assertTrue(body.done.called)
 
     def test_bodyError(self) -> None:
         """The cause within a BodyError is what is told."""

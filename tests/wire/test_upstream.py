@@ -14,11 +14,13 @@ from lmgateway.interfaces import IUpstream
 from lmgateway.message import HeaderPairs
 from lmgateway.wire.body import BytesBodyProducer
 from lmgateway.wire.headers import VerbatimHeaders
+from lmgateway.wire.upstream import TreqUpstream
 from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet import error
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.client import ResponseFailed, readBody
 from twisted.web.iweb import IResponse
 from zope.interface.verify import verifyObject
 
@@ -267,20 +269,44 @@ class Failures:
             getattr(collected.transport, close)()
 
     def test_abandonedAtOnce(self) -> None:
-        """A consumer that closes as soon as it is given the body is told the end once."""
+        """A consumer that closes as soon as it is given the body, or a piece of it, is told the end, once, and nothing after."""
+        for close in ("loseConnection", "abortConnection"):
+            for moment in ("connectionMade", "dataReceived"):
+                sent = self.send()
+                self.peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+                closing = _Closing(moment, close)
+                self.successResultOf(sent).deliverBody(closing)
+                self.assertTrue(self.peer.transport.aborted)
+                self.turn()
+                self.assertBroken(closing)
+
+    def test_readBodyCancelled(self) -> None:
+        """Whoever reads a body with Twisted's readBody may cancel it: the connection is closed, and nothing is logged."""
         sent = self.send()
         self.peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
-        closing = _Closing()
-        self.successResultOf(sent).deliverBody(closing)
+        reading = readBody(self.successResultOf(sent))
+        reading.cancel()
+        self.failureResultOf(reading, ResponseFailed)
         self.assertTrue(self.peer.transport.aborted)
         self.turn()
-        self.assertEqual(closing.endings, 1)
 
 
 class _Closing(Collected):
+    def __init__(self, moment: str, close: str) -> None:
+        super().__init__()
+        self._moment = moment
+        self._close = close
+
     def connectionMade(self) -> None:
-        assert self.transport is not None
-        self.transport.loseConnection()
+        self._now("connectionMade")
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        self._now("dataReceived")
+
+    def _now(self, moment: str) -> None:
+        if moment == self._moment:
+            getattr(self.transport, self._close)()
 
 
 class TreqRequestHeadTests(RequestHeads, ThroughTreq):
@@ -293,6 +319,15 @@ class DirectRequestHeadTests(RequestHeads, Directly):
 
 class TreqAsItCameTests(AsItCame, ThroughTreq):
     """Through treq."""
+
+    def test_noCookieKept(self) -> None:
+        """Treq's jar stays empty, whatever is set."""
+        for _ in range(3):
+            sent = self.send()
+            self.peer.say(b"HTTP/1.1 200 OK\r\nSet-Cookie: who=alice; Path=/\r\nContent-Length: 0\r\n\r\n")
+            self.answered(sent)
+        assert isinstance(self.upstream, TreqUpstream)
+        self.assertEqual(list(self.upstream._cookies), [])
 
 
 class DirectAsItCameTests(AsItCame, Directly):

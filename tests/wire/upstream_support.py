@@ -114,10 +114,11 @@ class Bench:
     An upstream over memory, and the hands to work it.
 
     :param make: makes the upstream from an agent and a clock.
+    :param clock: its clock, where it shares one.
     """
 
-    def __init__(self, make: Callable[[UpstreamAgent, Clock], IUpstream]) -> None:
-        self.clock = Clock()
+    def __init__(self, make: Callable[[UpstreamAgent, Clock], IUpstream], clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
         self.endpoints = MemoryEndpoints(self.clock)
         self.agent = UpstreamAgent(self.clock, self.endpoints)
         self.upstream = make(self.agent, self.clock)
@@ -159,6 +160,8 @@ class Bench:
         self.turn()
         left: list[object] = [peer for peer in self.peers if not peer.closed]
         left.extend(self.clock.getDelayedCalls())
+        left.extend([*self.agent._connecting, *self.agent._connections])
+        left.extend(connection for idle in self.agent._idle.values() for connection in idle)
         left.extend(sent for sent in self._sent if not sent.called)
         for sent in self._sent:
             # What closing made of a request that a test did not care to have answered is no failure of the test.

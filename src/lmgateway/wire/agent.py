@@ -102,10 +102,7 @@ class UpstreamAgent:
 
         def connected(connection: UpstreamConnection) -> None:
             self._connections.add(connection)
-            if exchange.fired:
-                connection.abort()
-            else:
-                connection.start(exchange)
+            connection.start(exchange)
 
         connecting.addBoth(settled)
         connecting.addCallback(connected)
@@ -113,9 +110,6 @@ class UpstreamAgent:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next request."""
-        if self._closing is not None:
-            connection.abort()
-            return
         connection.idleSince = self._clock.seconds()
         self._idle.setdefault(connection.origin, deque()).append(connection)
         if self._sweep is None:

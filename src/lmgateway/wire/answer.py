@@ -8,14 +8,22 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.internet.protocol import Protocol as BodyProtocol
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
+from twisted.web.client import ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IClientRequest, IResponse
 from zope.interface import implementer
 
 from lmgateway.interfaces import IReplayable
 from lmgateway.wire.headers import VerbatimHeaders
+
+
+MOST_HELD = 1 << 20
+"""Bytes of an answer that are held; errors have a few hundred."""
 
 
 class ConnectFailed(Exception):
@@ -65,16 +73,19 @@ class AgentResponse:
         self._connection: IAnswerSource | None = connection
         self._consumer: IProtocol | None = None
         self._waiting: list[bytes] = []
+        self._isDelivering = False
         self._paused = False
         self._ended: Failure | None = None
 
     def deliverBody(self, protocol: IProtocol) -> None:
         """Give the body to ``protocol`` as it comes; its ``connectionLost`` tells how it ended."""
         self._consumer = protocol
+        self._isDelivering = True
         protocol.makeConnection(self)  # type: ignore[arg-type]
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             protocol.dataReceived(b"".join(waiting))
+        self._isDelivering = False
         if self._ended is not None:
             protocol.connectionLost(self._ended)
         elif not self._paused:
@@ -100,9 +111,11 @@ class AgentResponse:
 
     def bodyEnded(self, reason: Failure) -> None:
         """No more will come: ``ResponseDone``, ``PotentialDataLoss`` or ``ResponseFailed``."""
+        if self._ended is not None:
+            return
         self._ended = reason
         self._connection = None
-        if self._consumer is not None:
+        if self._consumer is not None and not self._isDelivering:
             self._consumer.connectionLost(reason)
 
     # what the body's protocol asks of its transport
@@ -128,7 +141,15 @@ class AgentResponse:
         if self._connection is not None:
             self._connection.abort()
 
-    abortConnection = loseConnection
+    def abortConnection(self) -> None:
+        """
+        Close the connection, and tell the body's protocol so before this returns.
+
+        ``readBody`` calls it when it is cancelled, and does not bear to be told later.
+        """
+        self.loseConnection()
+        self._waiting.clear()
+        self.bodyEnded(Failure(ResponseFailed([Failure(ConnectionAborted())])))
 
 
 class Exchange:
@@ -163,3 +184,62 @@ class Exchange:
         if not self.fired:
             self.fired = True
             self.answer.errback(reason)
+
+
+class HeldResponse(AgentResponse):
+    """
+    An answer that was read whole before anybody decided what becomes of it.
+
+    :ivar body: all of it.
+    """
+
+    def __init__(self, response: IResponse, body: bytes, reason: Failure) -> None:
+        super().__init__(_Finished(), response.code, response.phrase, response.headers)  # type: ignore[arg-type]
+        self.length = response.length
+        self.body = body
+        if body:
+            self.bodyReceived(body)
+        self.bodyEnded(reason)
+
+
+class _Finished:
+    """The source of an answer that is here already."""
+
+    def pauseReading(self) -> None:
+        """Nothing more comes."""
+
+    resumeReading = abort = pauseReading
+
+
+class _Holding(BodyProtocol):
+    """Collects an answer."""
+
+    def __init__(self, response: IResponse, held: Deferred[HeldResponse]) -> None:
+        self._response = response
+        self._held = held
+        self._body = bytearray()
+
+    def dataReceived(self, data: bytes) -> None:
+        if len(self._body) < MOST_HELD:
+            self._body += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self._held.called:
+            self._held.callback(HeldResponse(self._response, bytes(self._body[:MOST_HELD]), reason))
+
+    def abandon(self) -> None:
+        transport: Any = self.transport
+        transport.loseConnection()
+
+
+def holdWhole(response: IResponse) -> Deferred[HeldResponse]:
+    """
+    Read an answer whole, as an error is read that decides what is done next.
+
+    :return: fires with it, however it ended; its end is told again to whoever takes its body. Cancelling closes the
+        connection.
+    """
+    held: Deferred[HeldResponse] = Deferred(lambda _: holding.abandon())
+    holding = _Holding(response, held)
+    response.deliverBody(holding)
+    return held

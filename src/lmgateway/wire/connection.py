@@ -116,7 +116,7 @@ class UpstreamConnection(Protocol):
 
     def write(self, data: bytes) -> None:
         """Take a piece of the request body."""
-        if not self._lost:
+        if not self._lost and not self.aborted:
             self._write(data)
 
     def _uploaded(self, _: None, consumer: object) -> None:
@@ -128,8 +128,6 @@ class UpstreamConnection(Protocol):
 
     def _uploadFailed(self, reason: Failure) -> None:
         self._upload = None
-        if self._lost:
-            return
         if self._exchange is not None:
             self._exchange.fail(reason.value.reason if isinstance(reason.value, BodyError) else reason)
         self.abort()
@@ -147,8 +145,7 @@ class UpstreamConnection(Protocol):
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            # What came before is told as it is; what comes now, nobody knows what it is.
-            self._surplus = True
+            # What came before is told as it is.
             self._tell()
             self._break(_whyRefused(error))
             return
@@ -185,8 +182,7 @@ class UpstreamConnection(Protocol):
 
     def _answered(self, response: AgentResponse) -> None:
         self._exchange = self._response = None
-        clean = self._keepAlive and not self._surplus and self._upload is None
-        if clean and not self._lost:
+        if self._keepAlive and not self._surplus and self._upload is None and not self.aborted and not self._lost:
             self.resumeReading()
             self._reset()
             self.reused = True
@@ -302,7 +298,7 @@ class UpstreamConnection(Protocol):
 
     def on_message_complete(self) -> None:
         """The end of an answer."""
-        if self._headComplete and not self._messageComplete and self._parser is not None:
+        if self._headComplete and self._parser is not None:
             self._messageComplete = True
             self._keepAlive = self._parser.should_keep_alive()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from typing import Protocol as Structural
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
@@ -27,6 +28,16 @@ from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.silence import SilenceTimer
 
 
+class IAnswerWatch(Structural):
+    """Who sees an answer pass, and may take out what was never asked for by the client."""
+
+    def passing(self, data: bytes) -> bytes:
+        """See a piece, and give what goes on of it."""
+
+    def passed(self) -> bytes:
+        """The answer is whole: give what is still held of it."""
+
+
 @implementer(IPushProducer)
 class ResponseRelay(Protocol):
     """
@@ -38,7 +49,7 @@ class ResponseRelay(Protocol):
     :param errorEvent: makes, of an error, the event that ends a broken stream in the client's dialect.
     :param silence: cuts the answer off when nothing comes for too long.
     :param isStream: whether the answer is an event stream.
-    :param passing: is shown each piece before it goes on.
+    :param watch: sees each piece before it goes on.
     """
 
     def __init__(
@@ -50,7 +61,7 @@ class ResponseRelay(Protocol):
         silence: SilenceTimer,
         *,
         isStream: bool,
-        passing: Callable[[bytes], None] | None = None,
+        watch: IAnswerWatch | None = None,
     ) -> None:
         self.done: Deferred[GatewayError | None] = Deferred(lambda _: self._abandon())
         self._request = request
@@ -61,14 +72,12 @@ class ResponseRelay(Protocol):
         self._held: list[bytes] | None = None
         self._tail = b""
         self._isStream = isStream
-        self._passing = passing
+        self._watch = watch
         self._catchall = UnexpectedEndpoint() if response.code == 200 and not isStream else None
 
     def connectionMade(self) -> None:
         """Send the head, unless the first bytes of the body decide its status; take the client's pace."""
         self._silence.start(self._abandon)
-        if self._request.method == b"HEAD":
-            self._catchall = None
         if self._catchall is None:
             self._sendHead(self._response.code)
         else:
@@ -78,8 +87,10 @@ class ResponseRelay(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Pass a piece on."""
         self._silence.touch()
-        if self._passing is not None:
-            self._passing(data)
+        if self._watch is not None:
+            data = self._watch.passing(data)
+            if not data:
+                return
         if self._held is not None and self._catchall is not None:
             self._held.append(data)
             verdict = self._catchall.feed(data)
@@ -103,6 +114,9 @@ class ResponseRelay(Protocol):
                 held = self._release(200)
                 if held:
                     request.sendBody(held)
+            rest = self._watch.passed() if self._watch is not None else b""
+            if rest:
+                request.sendBody(rest)
             request.finish()
             self._finish(None)
         else:
@@ -127,7 +141,11 @@ class ResponseRelay(Protocol):
 
     def _sendHead(self, status: int) -> None:
         response = self._response
-        length: Any = _declaredLength(response) if self._request.method == b"HEAD" else response.length
+        # "A server MUST NOT send Content-Length in such a response unless its field value equals the decimal number of octets
+        # that would have been sent in the content of a 200 (OK) response to the same request" (of a 304, RFC 9110 section
+        # 8.6; the same of HEAD).
+        bodiless = self._request.method == b"HEAD" or status == 304
+        length: Any = _declaredLength(response) if bodiless else response.length
         phrase = response.phrase if status == response.code else b"Not Found"
         self._request.sendHead(status, phrase, self._headers, None if length is UNKNOWN_LENGTH else length)
 
