@@ -9,7 +9,7 @@ from typing import Any
 
 from lmgateway.errors import GatewayError
 from lmgateway.wire.headers import VerbatimHeaders
-from lmgateway.wire.relay import ResponseRelay
+from lmgateway.wire.relay import IAnswerWatch, ResponseRelay
 from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.silence import SilenceTimer
 from twisted.trial.unittest import SynchronousTestCase
@@ -45,13 +45,17 @@ class Proxied:
     One request that is relayed, and both its ends.
 
     :param way: how the upstream is spoken to.
+    :param watch: sees the answer pass.
     :ivar relay: once there is an answer.
     :ivar outcomes: what the relay came to: None, or an error that the client was not told, or not in full.
     """
 
     relay: ResponseRelay
 
-    def __init__(self, way: Any, method: str = "GET", version: str = "1.1", **fields: str) -> None:
+    def __init__(
+        self, way: Any, method: str = "GET", version: str = "1.1", watch: IAnswerWatch | None = None, **fields: str
+    ) -> None:
+        self.watch = watch
         self.downstream = Downstream(self.play)
         self.clock = self.downstream.clock
         self.bench = Bench(way.make, self.clock)
@@ -79,7 +83,7 @@ class Proxied:
         pairs = tuple((name, value) for name, value in headers.pairs if name.lower() not in HOP_BY_HOP)
         isStream = headers.getRawHeaders(b"content-type", [b""])[0].startswith(b"text/event-stream")
         silence = SilenceTimer(self.clock, SILENCE)
-        self.relay = ResponseRelay(request, response, pairs, errorEvent, silence, isStream=isStream)
+        self.relay = ResponseRelay(request, response, pairs, errorEvent, silence, isStream=isStream, watch=self.watch)
         response.deliverBody(self.relay)
         self.relay.begun()
         request.notifyDisconnect(self.relay.done)
@@ -106,9 +110,11 @@ class RelayCase(SynchronousTestCase):
 
     way: Any
 
-    def begin(self, method: str = "GET", version: str = "1.1", **fields: str) -> Proxied:
+    def begin(
+        self, method: str = "GET", version: str = "1.1", watch: IAnswerWatch | None = None, **fields: str
+    ) -> Proxied:
         """Begin a request."""
-        return Proxied(self.way, method, version, **fields)
+        return Proxied(self.way, method, version, watch, **fields)
 
     def assertCut(self, proxied: Proxied, kind: type[GatewayError]) -> None:
         """The client's answer was cut off, in good order but without its end, and the relay tells why."""

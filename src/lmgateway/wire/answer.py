@@ -21,9 +21,8 @@ from zope.interface import implementer
 from lmgateway.interfaces import IReplayable
 from lmgateway.wire.headers import VerbatimHeaders
 
-
 MOST_HELD = 1 << 20
-"""Bytes of an answer that are held; errors have a few hundred."""
+"""Bytes of an answer that are held; errors have a few hundred. One that has more is broken off."""
 
 
 class ConnectFailed(Exception):
@@ -194,7 +193,7 @@ class HeldResponse(AgentResponse):
     """
 
     def __init__(self, response: IResponse, body: bytes, reason: Failure) -> None:
-        super().__init__(_Finished(), response.code, response.phrase, response.headers)  # type: ignore[arg-type]
+        super().__init__(_Finished(), response.code, response.phrase, response.headers)
         self.length = response.length
         self.body = body
         if body:
@@ -220,12 +219,13 @@ class _Holding(BodyProtocol):
         self._body = bytearray()
 
     def dataReceived(self, data: bytes) -> None:
-        if len(self._body) < MOST_HELD:
-            self._body += data
+        self._body += data
+        if len(self._body) > MOST_HELD:
+            self.abandon()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not self._held.called:
-            self._held.callback(HeldResponse(self._response, bytes(self._body[:MOST_HELD]), reason))
+            self._held.callback(HeldResponse(self._response, bytes(self._body), reason))
 
     def abandon(self) -> None:
         transport: Any = self.transport
