@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from lmgateway.errors import UpstreamBroken, UpstreamUnavailable
 from lmgateway.interfaces import IUpstream
-from lmgateway.wire.agent import IDLE_SECONDS, UpstreamAgent
+from lmgateway.wire.agent import IDLE_SECONDS, STALE_SECONDS, UpstreamAgent
 from lmgateway.wire.body import BytesBodyProducer
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred
@@ -178,6 +178,22 @@ class Retry:
                     self.assertEqual(self.peer.received, stale.heard())
                     self.peer.say(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
                     self.assertWhole(self.answered(sent)[1], b"ok")
+
+    def test_notLater(self) -> None:
+        """A connection that ends later was not stale: LM Studio has worked on the request, and is not made to once more."""
+        sent = self.reuse(b"POST", BytesBodyProducer(b"{}"))
+        self.clock.advance(STALE_SECONDS + 0.1)
+        self.peer.reset()
+        self.failureResultOf(sent, UpstreamBroken)
+        self.assertEqual(len(self.bench.peers), 1)
+
+    def test_soon(self) -> None:
+        """A stale connection may take a moment to say so."""
+        sent = self.reuse()
+        self.clock.advance(STALE_SECONDS / 2)
+        self.peer.reset()
+        self.peer.say(OK)
+        self.assertWhole(self.answered(sent)[1], b"ok")
 
     def test_neverTwice(self) -> None:
         """A fresh connection that ends without an answer is no stale one: there is no second retry."""

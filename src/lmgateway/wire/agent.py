@@ -21,12 +21,15 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from lmgateway.wire.answer import ConnectFailed, Exchange
+from lmgateway.wire.answer import ConnectFailed, Exchange, noAnswer
 from lmgateway.wire.connection import UpstreamConnection
 from lmgateway.wire.headers import VerbatimHeaders
 
 IDLE_SECONDS = 4.0
 """How long a connection may wait in the pool. LM Studio closes its own after 5 s, and must not win that race."""
+
+STALE_SECONDS = 1.0
+"""How soon after a request is sent its connection ends if it had ended before."""
 
 
 class _ConnectionFactory(Factory):
@@ -79,7 +82,8 @@ class UpstreamAgent:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if not connection.aborted and self._clock.seconds() - connection.idleSince < IDLE_SECONDS:
+            exchange.sentAt = self._clock.seconds()
+            if not connection.aborted and exchange.sentAt - connection.idleSince < IDLE_SECONDS:
                 connection.start(exchange)
                 return exchange.answer
             connection.abort()
@@ -107,6 +111,18 @@ class UpstreamAgent:
         connecting.addBoth(settled)
         connecting.addCallback(connected)
         connecting.addErrback(lambda reason: exchange.fail(Failure(ConnectFailed(reason))))
+
+    def retry(self, origin: bytes, exchange: Exchange) -> None:
+        """
+        Send ``exchange`` once more, if the connection that it was sent over can have been closed before it arrived.
+
+        "A proxy MUST NOT automatically retry non-idempotent requests" (RFC 9110 section 9.2.2). One that LM Studio never
+        saw is none; one that it had for longer may have cost it minutes, and would cost them again.
+        """
+        if self._clock.seconds() - exchange.sentAt > STALE_SECONDS:
+            exchange.fail(Failure(noAnswer()))
+        else:
+            self.connect(origin, exchange)
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next request."""

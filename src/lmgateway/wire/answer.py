@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.wire.test_agent -*-
+# -*- test-case-name: tests.wire.test_answer -*-
 """
 What an upstream connection makes of an answer: a response whose body waits to be asked for.
 """
@@ -35,6 +35,11 @@ class ConnectFailed(Exception):
 
 class AnswerBroken(Exception):
     """The upstream broke off or spoke no HTTP; the text says which, for the log."""
+
+
+def noAnswer() -> AnswerBroken:
+    """Say that the connection ended before anything came."""
+    return AnswerBroken("it closed the connection without an answer")
 
 
 class IAnswerSource(Protocol):
@@ -152,13 +157,18 @@ class AgentResponse:
 
 
 class Exchange:
-    """One request and its answer, from the call of ``request`` to the end of the answer."""
+    """
+    One request and its answer, from the call of ``request`` to the end of the answer.
+
+    :ivar sentAt: when it was sent, in the agent's seconds, where that was over a connection from the pool.
+    """
 
     def __init__(self, method: bytes, head: bytes, body: IBodyProducer | None) -> None:
         self.method = method
         self.head = head
         self.body = body
         self.fired = False
+        self.sentAt = 0.0
         self.abandon: Any = None
         self.answer: Deferred[IResponse] = Deferred(self._cancelled)
 

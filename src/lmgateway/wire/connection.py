@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.wire.test_agent -*-
+# -*- test-case-name: tests.wire.test_connection -*-
 """
 One connection to LM Studio, on llhttp. It carries one request at a time.
 """
@@ -17,7 +17,7 @@ from twisted.web.client import ResponseDone, ResponseFailed
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 
-from lmgateway.wire.answer import AgentResponse, AnswerBroken, Exchange
+from lmgateway.wire.answer import AgentResponse, AnswerBroken, Exchange, noAnswer
 from lmgateway.wire.body import BodyError, BytesBodyProducer
 from lmgateway.wire.eager import eagerWriter
 from lmgateway.wire.headers import VerbatimHeaders
@@ -36,8 +36,8 @@ _DONE = Failure(ResponseDone())
 class IConnectionPool(Structural):
     """Where a connection goes when its answer is whole."""
 
-    def connect(self, origin: bytes, exchange: Exchange) -> None:
-        """Send ``exchange`` over a fresh connection."""
+    def retry(self, origin: bytes, exchange: Exchange) -> None:
+        """Send ``exchange`` over a fresh connection, if the one that it was sent over can have been closed before."""
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next request."""
@@ -206,9 +206,9 @@ class UpstreamConnection(Protocol):
             whole = self._length is None and not self._chunked and reason.check(ConnectionDone)
             response.bodyEnded(Failure(PotentialDataLoss()) if whole else Failure(ResponseFailed([reason])))
         elif self.reused and not self._headSize and exchange.replayable and not exchange.fired:
-            self._agent.connect(self.origin, exchange)
+            self._agent.retry(self.origin, exchange)
         else:
-            exchange.fail(Failure(AnswerBroken("it closed the connection without an answer")))
+            exchange.fail(Failure(noAnswer()))
 
     def _break(self, why: str) -> None:
         exchange, response = self._exchange, self._response
