@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.python.failure import Failure
 
 from lmgateway.studio.simulator.behaviour import LOAD_FAILURE, Behaviour
+from lmgateway.studio.simulator.logfiles import LogFiles
 from lmgateway.studio.simulator.models import CATALOGUE
 from lmgateway.studio.simulator.simulator import Simulator
 from lmgateway.studio.simulator.site import simulatorSite
@@ -25,6 +27,12 @@ COUNT = click.IntRange(min=0)
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The IP address to listen on.")
 @click.option("--port", default=1234, show_default=True, type=click.IntRange(0, 65535), help="0 is any free one.")
+@click.option(
+    "--log-dir",
+    "logDirectory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write log files into this folder, as LM Studio does into its server-logs.",
+)
 @click.option(
     "--load",
     "loaded",
@@ -116,7 +124,7 @@ COUNT = click.IntRange(min=0)
     help="Seconds that downloading a model takes.",
 )
 @click.option("--log-tokens", "logTokens", is_flag=True, help="Repeat the whole answer in the log with each token.")
-def simulate(host: str, port: int, loaded: tuple[str, ...], **switches: Any) -> None:
+def simulate(host: str, port: int, loaded: tuple[str, ...], logDirectory: Path | None, **switches: Any) -> None:
     """
     Be an LM Studio without LM Studio.
 
@@ -128,12 +136,16 @@ def simulate(host: str, port: int, loaded: tuple[str, ...], **switches: Any) -> 
     from twisted.internet import reactor
 
     switches["unknownPathStatus"] = int(switches["unknownPathStatus"])
-    simulator = Simulator(Behaviour(**switches), loaded=loaded, remember=0, log=click.echo)
+    files = None if logDirectory is None else _logFiles(logDirectory, reactor)
+    simulator = Simulator(Behaviour(**switches), loaded=loaded, remember=0, log=click.echo, studioLog=files)
     failures: list[str] = []
 
     def cbListening(listening: IListeningPort) -> None:
         bound: Any = listening.getHost()
-        click.echo(f"lmgateway's simulator of LM Studio listens on http://{_authority(host, bound.port)}")
+        address = f"http://{_authority(host, bound.port)}"
+        if files is not None:
+            files.begin(address, jit=simulator.behaviour.jit)
+        click.echo(f"lmgateway's simulator of LM Studio listens on {address}")
 
     def ebListening(failure: Failure) -> None:
         failures.append(_cannotListen(failure, host, port))
@@ -162,6 +174,19 @@ async def _listen(reactor: Any, simulator: Simulator, host: str, port: int) -> I
     endpoint = TCP4ServerEndpoint if ip_address(host).version == 4 else TCP6ServerEndpoint
     listening: IListeningPort = await endpoint(reactor, port, interface=host).listen(simulatorSite(simulator, reactor))
     return listening
+
+
+def _logFiles(folder: Path, reactor: Any) -> LogFiles:
+    """
+    Log files in a folder, which is made if it must be.
+
+    :raise ClickException: it cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"--log-dir {folder} cannot be made: {error.strerror}. Choose another.") from error
+    return LogFiles(folder, reactor)
 
 
 def _authority(host: str, port: int) -> str:

@@ -79,7 +79,9 @@ class RouteTests(SynchronousTestCase):
             ("DELETE", "/api/v1/models"),
             ("PATCH", "/x"),
             ("ODD", "/v1/%6dodels"),
-            ("POST", "/api/v1/models/load"),
+            ("POST", "/api/v1/models/delete"),
+            ("GET", "/api/v1/models/load"),
+            ("POST", "/api/v1/models/download/status/job_1"),
         ):
             answer = self.studio.ask(target, method=method)
             self.assertEqual((answer.status, answer.json), (200, unexpected(method, target)))

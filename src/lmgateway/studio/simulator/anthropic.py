@@ -24,6 +24,8 @@ _STOP_REASONS = {
 class Message(Speech):
     """One answer of ``/v1/messages``."""
 
+    brand = "Anthropic "
+
     def read(self, body: dict[str, Any]) -> Question:
         """The system prompt, the messages, the tools and the limits; ``max_tokens`` is required."""
         for name in ("model", "max_tokens", "messages"):
@@ -42,6 +44,11 @@ class Message(Speech):
         """Learn which model answers, and give the message an id."""
         super().meet(instance, created)
         self.id = randomId("msg_", 24)
+
+    @property
+    def announcement(self) -> str:
+        """What LM Studio's log says when a model starts on it."""
+        return f"Running Anthropic messages API on conversation with {len(self.question.turns)} messages."
 
     def whole(self, generation: Generation) -> object:
         """The finished message."""

@@ -44,6 +44,7 @@ class StopReason(Enum):
     STOP_STRING = "stopStringFound"
     TOOL_CALLS = "toolCalls"
     LIMIT = "maxPredictedTokensReached"
+    USER = "userStopped"
 
 
 class Turn(Struct, frozen=True):

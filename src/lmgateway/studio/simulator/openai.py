@@ -178,6 +178,11 @@ class TextCompletion(Completion):
         )
 
     @property
+    def announcement(self) -> str:
+        """What LM Studio's log says when a model starts on it."""
+        return "Running completion on text."
+
+    @property
     def reasons(self) -> bool:
         """Without a template there is nothing that makes a model think."""
         return False
@@ -236,6 +241,11 @@ class Embeddings(Speech):
     def modelName(self) -> str:
         """What the answer calls the model."""
         return self.instance.id
+
+    @property
+    def announcement(self) -> str:
+        """What LM Studio's log says when a model starts on it."""
+        return f"Received request to embed {len(self.inputs)} texts."
 
     def whole(self, generation: Generation) -> object:
         """The vectors, in the order of the texts."""

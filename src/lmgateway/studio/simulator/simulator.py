@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from lmgateway.message import HeaderPairs
 from lmgateway.studio.simulator.behaviour import Behaviour
+from lmgateway.studio.simulator.downloads import Downloads
+from lmgateway.studio.simulator.logfiles import StudioLog
 from lmgateway.studio.simulator.models import CATALOGUE, Model
 from lmgateway.studio.simulator.prediction import Phase, Prediction
 from lmgateway.studio.simulator.shelf import Shelf
@@ -43,8 +45,10 @@ class Simulator:
     :param loaded: the keys of those that are loaded from the beginning.
     :param remember: how many requests :attr:`received` holds.
     :param log: is called with one line for each request that ends.
+    :param studioLog: is told what LM Studio would write into its log files.
     :ivar received: the latest requests, the newest last.
     :ivar shelf: its models, and what is loaded of them.
+    :ivar downloads: the models that are on their way to it.
     :ivar memory: the conversations that can be gone on with.
     :ivar predictions: the answers that are on their way.
     """
@@ -57,13 +61,16 @@ class Simulator:
         loaded: tuple[str, ...] = (CATALOGUE[0].key,),
         remember: int = 100,
         log: Callable[[str], object] = _silent,
+        studioLog: StudioLog | None = None,
     ) -> None:
         self.behaviour = Behaviour() if behaviour is None else behaviour
         self.shelf = Shelf(downloaded, loaded, self.behaviour.parallel)
+        self.downloads = Downloads(self.shelf)
         self.received: deque[Received] = deque(maxlen=remember)
         self.memory = Memory()
         self.predictions: set[Prediction] = set()
         self.log = log
+        self.studioLog = studioLog
 
     @property
     def generating(self) -> int:

@@ -101,11 +101,13 @@ class Speech:
     :ivar ttl: how many seconds a model that it loads stays, or None.
     :ivar instance: the loaded model that answers, once :meth:`meet` has told it.
     :ivar created: the time of the answer, in whole seconds.
+    :cvar brand: what LM Studio's log calls its streams, followed by a space if anything.
     :ivar sent: how many of its :meth:`pieces` are out.
     """
 
     kinds: ClassVar[frozenset[Kind]] = LANGUAGE
     indent: ClassVar[int | None] = 2
+    brand: ClassVar[str] = ""
     question: Question
     instance: Instance
     created: int
@@ -137,6 +139,11 @@ class Speech:
     def think(self) -> Generation:
         """All that the model will say."""
         return generate(self.question, reasons=self.reasons)
+
+    @property
+    def announcement(self) -> str:
+        """What LM Studio's log says when a model starts on it."""
+        return f"Running chat completion on conversation with {len(self.question.turns)} messages."
 
     @property
     def reasons(self) -> bool:
