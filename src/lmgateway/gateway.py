@@ -26,21 +26,26 @@ from lmgateway.interfaces import IUpstream
 from lmgateway.message import Principal, RequestHead
 from lmgateway.policy.authentication import digestOf, generateKey
 from lmgateway.policy.injection import MemberSplicer
+from lmgateway.policy.stream_options import UsageAsking
 from lmgateway.settings import Settings
 from lmgateway.state import KeyDigests, StateStore, StoredActiveModel
 from lmgateway.telemetry.accesslog import AccessRecord
 from lmgateway.telemetry.captures import Captures
+from lmgateway.telemetry.events import ExchangeEvents
 from lmgateway.telemetry.exchanges import Exchanges
+from lmgateway.telemetry.journal import Journal
 from lmgateway.telemetry.metrics import Metrics
 from lmgateway.telemetry.upstreams import UpstreamState
+from lmgateway.telemetry.usage import readerFor
 from lmgateway.web.access import recordOf
 from lmgateway.web.admin import AdminApi
 from lmgateway.web.debug import DebugApi
+from lmgateway.web.feed import FeedApi
 from lmgateway.web.health import HealthApi, UpstreamProbe
 from lmgateway.web.proxy import ProxyResource
 from lmgateway.web.rules import EVERY_SCOPE, makeRules, needsKey
 from lmgateway.web.tree import GatewayRoot
-from lmgateway.web.watch import Unread, Watching
+from lmgateway.web.watch import Watching
 from lmgateway.wire.agent import UpstreamAgent
 from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.site import GatewaySite
@@ -77,11 +82,6 @@ def makeUpstream(settings: Settings, reactor: Any) -> IUpstream:
     return TreqUpstream(agent, upstream.baseUrl, reactor)
 
 
-class _NoJournal:
-    def record(self, kind: str, data: object) -> int:
-        return 0
-
-
 class Gateway(MultiService):
     """
     One gateway.
@@ -115,14 +115,17 @@ class Gateway(MultiService):
         self._upstream = makeUpstream(settings, reactor)
         self._probe = UpstreamProbe(self._upstream, reactor)
         rules = makeRules(settings, {})
-        self._journal = _NoJournal()
+        debug = settings.debug
+        self._journal = Journal(reactor.seconds, debug.journalSize)
+        self._feed = FeedApi(self._journal, reactor, debug.maxSubscribers, debug.maxSubscribersPerKey)
         self._metrics = Metrics()
-        self._exchanges = Exchanges([self._metrics])
+        self._exchanges = Exchanges([ExchangeEvents(self._journal), self._metrics])
         self._captures = Captures(settings.debug.capture, settings.debug.captureSize)
         self._state = UpstreamState(self._journal, settings.upstream.baseUrl)
-        watching = Watching(self._exchanges, reactor, lambda *_: Unread(), self._captures)
+        asking = UsageAsking(isWanted=debug.askForUsage)
+        watching = Watching(self._exchanges, reactor, readerFor, self._captures)
         self._proxy = ProxyResource(
-            rules, self._upstream, MemberSplicer(), self._active, watching, self._state, reactor
+            rules, self._upstream, MemberSplicer(), self._active, watching, self._state, asking, reactor
         )
         self._root = GatewayRoot(rules, self._proxy, self._apis(), self._keyRefused)
         self.site = GatewaySite(self._root, reactor, settings.limits, self._root.refuse, self._ended)
@@ -131,10 +134,13 @@ class Gateway(MultiService):
         debug = DebugApi(
             self._exchanges, self._metrics, self._captures, self._active, self._state, self._reactor
         ).app.resource()
+        feed = self._feed.app.resource()
         return {
             b"/health": HealthApi(self._probe, self._reactor).app.resource(),
             b"/admin": AdminApi(self._active).app.resource(),
             b"/debug": debug,
+            b"/debug/stream": feed,
+            b"/debug/poll": feed,
             b"/metrics": debug,
         }
 
@@ -177,6 +183,7 @@ class Gateway(MultiService):
         for port in self._ports:
             await maybeDeferred(port.stopListening)
         self._ports.clear()
+        self._feed.closeAll()
         await self.site.drain(self.settings.limits.drainTimeout)
         await self._upstream.close()
         await self._store.close()

@@ -12,21 +12,26 @@ from typing import Any
 from lmgateway.interfaces import IActiveModel, IEventJournal
 from lmgateway.message import ActiveModel, Principal
 from lmgateway.policy.injection import MemberSplicer
+from lmgateway.policy.stream_options import UsageAsking
 from lmgateway.settings import Settings, loadSettings
 from lmgateway.studio.simulator.simulator import Simulator
 from lmgateway.studio.simulator.site import simulatorSite
 from lmgateway.telemetry.captures import Captures
+from lmgateway.telemetry.events import ExchangeEvents
 from lmgateway.telemetry.exchanges import Exchanges
+from lmgateway.telemetry.journal import Journal
 from lmgateway.telemetry.metrics import Metrics
 from lmgateway.telemetry.upstreams import UpstreamState
+from lmgateway.telemetry.usage import readerFor
 from lmgateway.web.access import recordOf
 from lmgateway.web.admin import AdminApi
 from lmgateway.web.debug import DebugApi
+from lmgateway.web.feed import FeedApi
 from lmgateway.web.health import HealthApi, UpstreamProbe
 from lmgateway.web.proxy import ProxyResource
 from lmgateway.web.rules import makeRules
 from lmgateway.web.tree import GatewayRoot
-from lmgateway.web.watch import Unread, Watching
+from lmgateway.web.watch import Watching
 from lmgateway.wire.agent import UpstreamAgent
 from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.site import GatewaySite
@@ -160,6 +165,7 @@ class MemoryGateway:
         *,
         keys: Mapping[bytes, Principal] | None = None,
         listen: Callable[[], Any] | None = None,
+        journalSize: int = 8 << 20,
     ) -> None:
         self.settings = settings or settingsOf()
         self.network = Network()
@@ -171,13 +177,16 @@ class MemoryGateway:
         upstream = TreqUpstream(self.agent, UPSTREAM, clock)
         self.active = MemoryActiveModel()
         rules = makeRules(self.settings, keys or {})
-        self.journal = MemoryJournal()
+        self.journal = Journal(clock.seconds, journalSize)
+        self.feed = FeedApi(self.journal, clock, 1024, 256)
         self.metrics = Metrics()
-        self.exchanges = Exchanges([self.metrics])
+        self.exchanges = Exchanges([ExchangeEvents(self.journal), self.metrics])
         self.captures = Captures(self.settings.debug.capture, self.settings.debug.captureSize)
         self.state = UpstreamState(self.journal, UPSTREAM)
-        watching = Watching(self.exchanges, clock, lambda *_: Unread(), self.captures)
-        self.proxy = ProxyResource(rules, upstream, MemberSplicer(), self.active, watching, self.state, clock)
+        watching = Watching(self.exchanges, clock, readerFor, self.captures)
+        self.proxy = ProxyResource(
+            rules, upstream, MemberSplicer(), self.active, watching, self.state, UsageAsking(), clock
+        )
         debug = DebugApi(self.exchanges, self.metrics, self.captures, self.active, self.state, clock).app.resource()
         self.root = GatewayRoot(
             rules,
@@ -186,6 +195,8 @@ class MemoryGateway:
                 b"/health": HealthApi(UpstreamProbe(upstream, clock), clock).app.resource(),
                 b"/admin": AdminApi(self.active).app.resource(),
                 b"/debug": debug,
+                b"/debug/stream": self.feed.app.resource(),
+                b"/debug/poll": self.feed.app.resource(),
                 b"/metrics": debug,
             },
             lambda *_: None,

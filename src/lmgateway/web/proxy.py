@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.iweb import IResponse
+from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -31,10 +31,12 @@ from lmgateway.message import HeaderPairs, Rewritten, Scope
 from lmgateway.policy.dialects import DIALECTS, InjectionPlan
 from lmgateway.policy.framing import checkReadable
 from lmgateway.policy.routes import Route
+from lmgateway.policy.stream_options import ASKABLE_DIALECTS, WATCHED, UsageAsking, askForUsage, refusesUsage
 from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.web.responses import defect, respondError
 from lmgateway.web.rules import Rules
 from lmgateway.web.watch import ExchangeWatch, Watching
+from lmgateway.wire.answer import holdWhole
 from lmgateway.wire.body import BytesBodyProducer, StreamedBody
 from lmgateway.wire.headers import VerbatimHeaders
 from lmgateway.wire.relay import ResponseRelay
@@ -42,11 +44,16 @@ from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.silence import SilenceTimer
 
 
+REFUSALS = frozenset({400, 422})
+"""Answers that may refuse a request for being asked for its usage."""
+
+
 class Prepared(Struct, frozen=True):
     """
     What goes upstream as a body.
 
     :param producer: produces it; None where there is none.
+    :param plain: the same without our asking for the usage, where we ask.
     :param rewritten: what was read of it, where it was read.
     :param watch: watches the exchange, where it is an inference.
     """
@@ -54,6 +61,7 @@ class Prepared(Struct, frozen=True):
     producer: BytesBodyProducer | StreamedBody | None
     rewritten: Rewritten | None = None
     watch: ExchangeWatch | None = None
+    plain: bytes | None = None
 
 
 class ProxyResource(Resource):
@@ -66,6 +74,7 @@ class ProxyResource(Resource):
     :param active: tells the active model.
     :param watching: watches inference requests.
     :param state: is told whether LM Studio answers; assign with the upstream.
+    :param asking: tells whether streams are asked for their usage; assign to change it.
     :param clock: whose seconds count for silence.
     """
 
@@ -79,12 +88,14 @@ class ProxyResource(Resource):
         active: IActiveModel,
         watching: Watching,
         state: UpstreamState,
+        asking: UsageAsking,
         clock: IReactorTime,
     ) -> None:
         super().__init__()
         self.rules = rules
         self.upstream = upstream
         self.state = state
+        self.asking = asking
         self._rewriter = rewriter
         self._active = active
         self._watching = watching
@@ -143,16 +154,23 @@ class ProxyResource(Resource):
         body = await request.body.read() if whole is None else whole
         rewritten = self._rewrite(request, route, body)
         watch = self._watching.begin(request, route, body, rewritten)
-        return Prepared(BytesBodyProducer(rewritten.body), rewritten, watch)
+        asking = askForUsage(rewritten) if self._mayAsk(route) else None
+        if asking is None:
+            return Prepared(BytesBodyProducer(rewritten.body), rewritten, watch)
+        return Prepared(BytesBodyProducer(asking), rewritten, watch, rewritten.body)
+
+    def _mayAsk(self, route: Route) -> bool:
+        """Whether a stream on this route is asked for its usage where the client did not."""
+        return route.inject == "all" and route.dialect in ASKABLE_DIALECTS and self.asking.asks(self.state.url)
 
     def _rewrite(self, request: GatewayRequest, route: Route, body: bytes) -> Rewritten:
         active = self._active.current()
         if active is not self._plan.active:
             self._plan = InjectionPlan.build(active)
         injections = self._plan.injections(route.dialect, route.inject)
-        rewritten = self._rewriter.rewrite(body, injections, route.adminMembers)
+        rewritten = self._rewriter.rewrite(body, injections, route.adminMembers | WATCHED)
         request.model = rewritten.model
-        if rewritten.members and request.principal is not None:
+        if rewritten.members & route.adminMembers and request.principal is not None:
             self.rules.authorizer.permit(request.principal, Scope.ADMIN)
         return rewritten
 
@@ -166,12 +184,23 @@ class ProxyResource(Resource):
         watch = prepared.watch
         asksForStream = prepared.rewritten is not None and prepared.rewritten.stream
         silence = SilenceTimer(self._clock, rules.streamTimeout if asksForStream else rules.timeout)
-        response = await self._send(request, route, prepared, silence)
+        response = await self._send(request, route, prepared.producer, silence)
+        asked = prepared.plain is not None
+        if prepared.plain is not None and response.code in REFUSALS:
+            held = await holdWhole(response)
+            if refusesUsage(held.code, held.body):
+                self.asking.refused(self.state.url)
+                asked = False
+                response = await self._send(request, route, BytesBodyProducer(prepared.plain), silence)
+            else:
+                response = held
         pairs = response.headers.pairs if isinstance(response.headers, VerbatimHeaders) else ()
         isStream = isEventStream(pairs)
         silence.allow(rules.streamTimeout if isStream else rules.timeout)
         if watch is not None:
-            watch.answered(response.code, pairs, isStream=isStream)
+            # A body of a declared length cannot lose a part of it.
+            removes = asked and response.length is UNKNOWN_LENGTH
+            watch.answered(response.code, pairs, isStream=isStream, removesUsage=removes)
         relay = ResponseRelay(
             request,
             response,
@@ -179,7 +208,7 @@ class ProxyResource(Resource):
             DIALECTS[route.dialect].errorEvent,
             silence,
             isStream=isStream,
-            passing=watch.passing if watch is not None else None,
+            watch=watch,
         )
         response.deliverBody(relay)
         relay.begun()
@@ -188,11 +217,14 @@ class ProxyResource(Resource):
             raise error
 
     async def _send(
-        self, request: GatewayRequest, route: Route, prepared: Prepared, silence: SilenceTimer
+        self,
+        request: GatewayRequest,
+        route: Route,
+        body: BytesBodyProducer | StreamedBody | None,
+        silence: SilenceTimer,
     ) -> IResponse:
         head = request.head
         headers = self.rules.headers.upstreamHeaders(head)
-        body = prepared.producer
         sending = self.upstream.send(head.method, route.upstreamTarget(head.target), headers, body)
         silence.start(sending.cancel)
         if isinstance(body, StreamedBody):

@@ -17,6 +17,7 @@ from lmgateway.message import HeaderPairs, Rewritten
 from lmgateway.policy.routes import Route
 from lmgateway.telemetry.captures import Capture, Captures
 from lmgateway.telemetry.exchanges import Exchanges
+from lmgateway.telemetry.usage_chunk import UsageChunkRemover
 from lmgateway.wire.request import GatewayRequest
 
 
@@ -71,27 +72,39 @@ class ExchangeWatch:
         self._readerFor = readerFor
         self._capture = capture
         self._reader: IAnswerReader = Unread()
+        self._remover: UsageChunkRemover | None = None
 
-    def answered(self, status: int, headers: HeaderPairs, *, isStream: bool) -> None:
-        """The head of the answer came. A body that is compressed passes unread."""
+    def answered(self, status: int, headers: HeaderPairs, *, isStream: bool, removesUsage: bool) -> None:
+        """
+        The head of the answer came. A body that is compressed passes unread.
+
+        :param removesUsage: whether the chunk that tells the usage is there only because we asked for it.
+        """
         self.exchange.answeredAt = self._clock.seconds()
         self.exchange.status = status
         if self._capture is not None:
             self._capture.answered(status, headers)
         if not isEncoded(headers):
             self._reader = self._readerFor(self._dialect, isStream)
+            self._remover = UsageChunkRemover() if removesUsage and isStream else None
 
-    def passing(self, data: bytes) -> None:
-        """A piece of the answer passes."""
+    def passing(self, data: bytes) -> bytes:
+        """See a piece of the answer, and give what goes on: all of it, but for a usage chunk that only we asked for."""
         if self._capture is not None:
             self._capture.passing(data)
         if self._reader.feed(data) and not self.exchange.firstTokenAt:
             self.exchange.firstTokenAt = self._clock.seconds()
             self._exchanges.firstToken(self.exchange)
+        return data if self._remover is None else self._remover.feed(data)
+
+    def passed(self) -> bytes:
+        """Give what was held back of an answer that is whole now."""
+        return b"" if self._remover is None else self._remover.finish()
 
     def ended(self, request: GatewayRequest, ending: Ending, error: GatewayError | None = None) -> None:
         """It is over."""
         exchange = self.exchange
+        exchange.leftIn = exchange.phase if ending == "cancelled" else None
         exchange.endedAt = self._clock.seconds()
         exchange.ending = ending
         exchange.bytesIn = request.body.received

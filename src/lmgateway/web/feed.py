@@ -1,0 +1,196 @@
+# -*- test-case-name: tests.web.test_feed -*-
+"""
+The journal's two faces: an event stream, and a long poll (contract, section 5).
+
+A stream resumes after an id: ``Last-Event-ID`` and ``?since`` name the last event that was seen. A poll reads on from
+``?since``, which is ``next`` of the answer before. In both, ``since=0`` is all that is held.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+from klein import Klein
+from twisted.internet.interfaces import IReactorTime
+
+from lmgateway.errors import BadRequest, TooManyRequests
+from lmgateway.telemetry.journal import Batch, Journal
+from lmgateway.telemetry.sse import encodeRetry
+from lmgateway.web.followers import HEAD, RETRY_MS, Kinds, PollFollower, Rounds, StreamFollower, helloOf
+from lmgateway.web.responses import answerErrors, respondJson
+from lmgateway.wire.request import GatewayRequest
+
+LONGEST_POLL = 60.0
+USUAL_POLL = 30.0
+"""Seconds that a poll waits, at most and unless it says."""
+
+MOST_EVENTS = 1000
+USUAL_EVENTS = 100
+"""Events that a poll gives, at most and unless it says."""
+
+_COME_BACK_SECONDS = 10
+_ID = re.compile(r"[0-9]{1,18}", re.ASCII)
+_SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?", re.ASCII)
+
+
+class FeedApi:
+    """
+    ``/debug/stream`` and ``/debug/poll``.
+
+    :param journal: what happened.
+    :param clock: for heartbeats and timeouts.
+    :param most: who may follow at the same time.
+    :param mostPerKey: the same, of one key.
+    """
+
+    app = Klein()
+    answerErrors(app)
+
+    def __init__(self, journal: Journal, clock: IReactorTime, most: int, mostPerKey: int) -> None:
+        self.rounds = Rounds(journal, clock)
+        self._journal = journal
+        self._clock = clock
+        self._most = most
+        self._mostPerKey = mostPerKey
+        self._following: Counter[str] = Counter()
+        self._isClosed = False
+
+    def configure(self, most: int, mostPerKey: int) -> None:
+        """Allow others from now on. Who follows already goes on."""
+        self._most, self._mostPerKey = most, mostPerKey
+
+    def closeAll(self) -> None:
+        """
+        End every stream and answer every poll, now and from now on: the gateway is stopping.
+
+        A stream ends as if it were complete, so that its client comes back; an error would keep an EventSource away.
+        """
+        self._isClosed = True
+        self.rounds.endAll()
+
+    @app.route("/debug/stream", methods=["GET"])
+    async def stream(self, request: Any) -> None:
+        """Send events until somebody has had enough."""
+        asked = streamPosition(request)
+        kinds = kindsOf(request)
+        if self._isClosed:
+            request.sendWhole(200, HEAD, encodeRetry(RETRY_MS))
+            return
+        position = self._journal.nextId if asked is None else self._journal.locate(asked)
+        with self._admitted(request):
+            follower = StreamFollower(request, self.rounds, position, kinds)
+            follower.begin(helloOf(position, asked, kinds, self._clock.seconds()))
+            await follower.done
+
+    @app.route("/debug/poll", methods=["GET"])
+    async def poll(self, request: Any) -> None:
+        """Give the next events, at once or when they come."""
+        position = int(_parameter(request, "since", _ID, "a whole number, 0 or more") or "0")
+        limit = int(_bounded(request, "limit", _ID, USUAL_EVENTS, 1, MOST_EVENTS))
+        seconds = _bounded(request, "timeout", _SECONDS, USUAL_POLL, 0, LONGEST_POLL)
+        kinds = kindsOf(request)
+        batch = self._journal.read(position, kinds, limit)
+        if seconds and not batch.events and not batch.gap and not self._isClosed:
+            with self._admitted(request):
+                follower = PollFollower(self.rounds, batch, kinds, limit)
+                follower.begin(self._clock, seconds)
+                batch = await follower.done
+        respondJson(request, batchData(batch))
+
+    @contextmanager
+    def _admitted(self, request: GatewayRequest) -> Iterator[None]:
+        """
+        Count whoever follows, while they do.
+
+        :raise TooManyRequests: there are too many.
+        """
+        key = request.principal.name if request.principal is not None else ""
+        if self._following[key] >= self._mostPerKey:
+            raise _tooMany(f"{self._mostPerKey} event streams and polls of this key are open", "maxSubscribersPerKey")
+        if self._following.total() >= self._most:
+            raise _tooMany(f"{self._most} event streams and polls are open", "maxSubscribers")
+        self._following[key] += 1
+        try:
+            yield
+        finally:
+            self._following[key] -= 1
+            if not self._following[key]:
+                del self._following[key]
+
+
+def _tooMany(what: str, setting: str) -> TooManyRequests:
+    message = f"{what}, which is as many as debug.{setting} allows. Close some, or come back later."
+    return TooManyRequests(message, retryAfter=_COME_BACK_SECONDS)
+
+
+def batchData(batch: Batch) -> dict[str, Any]:
+    """Give a batch as a poll is answered with it."""
+    return {
+        "events": [{"id": event.id, "type": event.kind, "data": msgspec.Raw(event.data)} for event in batch.events],
+        "next": batch.next,
+        "gap": batch.gap,
+    }
+
+
+def streamPosition(request: GatewayRequest) -> int | None:
+    """
+    Give where a stream is to begin: after ``Last-Event-ID``, or else after ``?since``; None where neither is said.
+
+    An EventSource that comes back sends the header and keeps its URL, so the header decides.
+
+    :return: a position; 0 for all that is held.
+    :raise BadRequest: what decides is no id.
+    """
+    header = (request.head.first(b"last-event-id") or b"").strip()
+    if header:
+        text = header.decode("latin-1")
+        if not _ID.fullmatch(text):
+            raise BadRequest("Last-Event-ID must be the id of an event: a whole number.", param="Last-Event-ID")
+        return int(text) + 1
+    since = _parameter(request, "since", _ID, "the id of an event, or 0")
+    if since is None:
+        return None
+    return int(since) + 1 if int(since) else 0
+
+
+def kindsOf(request: GatewayRequest) -> Kinds:
+    """Give the types that ``?types=a,b`` names, or None where it does not."""
+    values = request.args.get(b"types", [])
+    names = b",".join(values).decode("utf-8", "replace").split(",")
+    return frozenset(name.strip() for name in names if name.strip()) or None
+
+
+def _parameter(request: GatewayRequest, name: str, form: re.Pattern[str], what: str) -> str | None:
+    """
+    Read a parameter of the query.
+
+    :return: None where it is not there.
+    :raise BadRequest: it is there twice, or has another form.
+    """
+    values = request.args.get(name.encode("ascii"), [])
+    if not values:
+        return None
+    text = values[0].decode("latin-1")
+    if len(values) > 1 or not form.fullmatch(text):
+        raise BadRequest(f"{name} must be {what}, once.", param=name)
+    return text
+
+
+def _bounded(
+    request: GatewayRequest, name: str, form: re.Pattern[str], usual: float, least: float, most: float
+) -> float:
+    """
+    Read a number from the query.
+
+    :raise BadRequest: it is none, or out of range.
+    """
+    what = f"a number from {least:g} to {most:g}"
+    value = float(_parameter(request, name, form, what) or usual)
+    if not least <= value <= most:
+        raise BadRequest(f"{name} must be {what}.", param=name)
+    return value
