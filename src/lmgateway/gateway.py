@@ -137,7 +137,7 @@ class Gateway(MultiService):
         feed = self._feed.app.resource()
         return {
             b"/health": HealthApi(self._probe, self._reactor).app.resource(),
-            b"/admin": AdminApi(self._active).app.resource(),
+            b"/admin": AdminApi(self._active, self._journal).app.resource(),
             b"/debug": debug,
             b"/debug/stream": feed,
             b"/debug/poll": feed,
@@ -208,6 +208,10 @@ class Gateway(MultiService):
         if settings.upstream != before.upstream:
             self._replaceUpstream(settings)
         self.site.limits = settings.limits
+        debug = settings.debug
+        self._captures.configure(debug.capture, debug.captureSize)
+        self._feed.configure(debug.maxSubscribers, debug.maxSubscribersPerKey)
+        self._proxy.asking.isWanted = debug.askForUsage
         self._applyRules()
         for name in ("listen", "state"):
             if getattr(settings, name) != getattr(before, name):

@@ -193,7 +193,7 @@ class MemoryGateway:
             self.proxy,
             {
                 b"/health": HealthApi(UpstreamProbe(upstream, clock), clock).app.resource(),
-                b"/admin": AdminApi(self.active).app.resource(),
+                b"/admin": AdminApi(self.active, self.journal).app.resource(),
                 b"/debug": debug,
                 b"/debug/stream": self.feed.app.resource(),
                 b"/debug/poll": self.feed.app.resource(),

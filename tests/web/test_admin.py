@@ -25,6 +25,14 @@ class ActivationTests(SynchronousTestCase):
         self.assertEqual(told, body)
         self.assertEqual(self.gateway.active.current(), ActiveModel("m", "m:2", {"topP": 0.5, "stream": False}))
 
+    def test_told(self) -> None:
+        """Both are told to whoever follows the events."""
+        self.gateway.ask("POST", "/admin/models/activate", {"modelKey": "m", "defaultInference": {"topP": 0.5}})
+        self.gateway.ask("POST", "/admin/models/deactivate")
+        first, second = self.gateway.journal.read(0).events
+        self.assertEqual((first.kind, second.kind), ("model_activate", "model_deactivate"))
+        self.assertIn(b'"defaultInference":{"topP":0.5}', first.data)
+
     def test_invalid(self) -> None:
         """Every fault of a body is told with its path, and nothing changes."""
         body = {"modelKey": "", "defaultInference": {"topP": 2, "nope": 1}}

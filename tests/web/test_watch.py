@@ -7,12 +7,12 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
-
 from lmgateway.interfaces import IAnswerReader
 from lmgateway.studio.simulator.behaviour import Behaviour
 from lmgateway.web.watch import Unread
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
 from tests.web.support import MemoryGateway, ScriptedUpstreams, requestBytes
 from tests.web.test_proxy import SSE_HEAD, chunk
 
@@ -42,7 +42,9 @@ class EventTests(SynchronousTestCase):
         )
         start, complete = events[0][1], events[-1][1]
         self.assertEqual((start["model"], start["stream"], start["injected"]), ("qwen/qwen3-8b", True, []))
-        self.assertEqual((start["key"], start["client"], start["path"]), ("GATEWAY_API_KEY", "127.0.0.1", "/v1/chat/completions"))
+        self.assertEqual(
+            (start["key"], start["client"], start["path"]), ("GATEWAY_API_KEY", "127.0.0.1", "/v1/chat/completions")
+        )
         self.assertEqual(complete["status"], 200)
         usage = complete["tokenUsage"]
         self.assertEqual(usage["totalTokens"], usage["promptTokens"] + usage["completionTokens"])
@@ -69,7 +71,9 @@ class EventTests(SynchronousTestCase):
     def test_failures(self) -> None:
         """LM Studio that is not there, or breaks off, is an error event; a 400 of its own is a complete answer."""
         self.gateway.ask("POST", "/v1/chat/completions", {"model": "qwen/qwen3-8b"})
-        self.assertEqual((eventsOf(self.gateway)[-1][0], eventsOf(self.gateway)[-1][1]["status"]), ("inference_complete", 400))
+        self.assertEqual(
+            (eventsOf(self.gateway)[-1][0], eventsOf(self.gateway)[-1][1]["status"]), ("inference_complete", 400)
+        )
         self.gateway.simulator.behaviour = Behaviour(dieAfterChunks=1)
         client = self.gateway.connect()
         client.send(requestBytes("POST", "/v1/chat/completions", {**CHAT, "stream": True}))
@@ -130,7 +134,8 @@ class UsageAskingTests(SynchronousTestCase):
         refusal = b'{"error":"Unknown parameter: stream_options"}'
         first = upstreams.made[0]
         first.transport.write(
-            b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(refusal), refusal)
+            b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(refusal), refusal)
         )
         gateway.network.flush()
         self.assertEqual(client.answers, [])

@@ -9,7 +9,7 @@ from typing import Any
 
 from klein import Klein
 
-from lmgateway.interfaces import IActiveModel
+from lmgateway.interfaces import IActiveModel, IEventJournal
 from lmgateway.policy.inference import decodeActivation
 from lmgateway.web.responses import answerErrors, requireJson, respondJson
 
@@ -19,13 +19,15 @@ class AdminApi:
     What an administrator may have done.
 
     :param active: holds the active model.
+    :param journal: is told of what changed.
     """
 
     app = Klein()
     answerErrors(app)
 
-    def __init__(self, active: IActiveModel) -> None:
+    def __init__(self, active: IActiveModel, journal: IEventJournal) -> None:
         self._active = active
+        self._journal = journal
 
     @app.route("/admin/models/activate", methods=["POST"])
     async def activate(self, request: Any) -> None:
@@ -33,13 +35,17 @@ class AdminApi:
         requireJson(request)
         model = decodeActivation(await request.body.read())
         await self._active.activate(model)
+        told = {
+            "modelKey": model.modelKey,
+            "instanceId": model.instanceId,
+            "defaultInference": dict(model.defaultInference),
+        }
+        self._journal.record("model_activate", told)
         respondJson(
             request,
             {
                 "status": "activated",
-                "modelKey": model.modelKey,
-                "instanceId": model.instanceId,
-                "defaultInference": dict(model.defaultInference),
+                **told,
                 "message": f"Requests that name no model now go to {model.modelName}.",
             },
         )
@@ -49,12 +55,16 @@ class AdminApi:
         """Have no active model."""
         before = self._active.current()
         await self._active.deactivate()
+        told: dict[str, object] = {
+            "modelKey": before.modelKey if before else None,
+            "instanceId": before.instanceId if before else None,
+        }
+        self._journal.record("model_deactivate", {**told, "defaultInference": {}})
         respondJson(
             request,
             {
                 "status": "cleared",
-                "modelKey": before.modelKey if before else None,
-                "instanceId": before.instanceId if before else None,
+                **told,
                 "message": "No model is active: requests must name one.",
             },
         )
