@@ -239,7 +239,7 @@ class ResponsesTests(SynchronousTestCase):
         output = ['"usage":{"input_tokens":1} \\' * 5_000, {"usage": {"input_tokens": 1}}]
         response = {"status": "completed", "output": output, **self.END, "tools": [{"usage": "x"}]}
         stream = named("response.completed", response=response, sequence_number=9)
-        for pieces in ([stream], cut(stream, range(0, len(stream), 999))):
+        for pieces in ([stream], cut(stream, range(0, len(stream), 999)), [stream[:-2], b"\n\n"]):
             self.assertEqual(read(ResponsesStream, *pieces).usage, TokenUsage(148, 21))
 
     def test_otherShapes(self) -> None:
@@ -279,6 +279,8 @@ class MessageTests(SynchronousTestCase):
         late = named("message_start", message={"usage": {"input_tokens": 0}})
         more = named("message_delta", usage={"output_tokens": 9, "input_tokens": 148})
         self.assertEqual(read(MessageStream, late, more, self.END).usage, TokenUsage(148, 21))
+        low = named("message_start", message={"usage": {"input_tokens": 1}})
+        self.assertEqual(read(MessageStream, low, more).usage, TokenUsage(148, 9))
         zero = named("message_delta", usage={"output_tokens": 21, "input_tokens": 0})
         self.assertEqual(read(MessageStream, self.START, zero).usage, TokenUsage(148, 21))
 
@@ -322,7 +324,7 @@ class ChatTests(SynchronousTestCase):
         """A result longer than what is held tells its statistics all the same."""
         result = {"output": ["x" * 100_000, {"stats": {}}], "stats": self.STATS, "response_id": "x"}
         stream = named("chat.end", result=result)
-        for pieces in ([stream], cut(stream, range(0, len(stream), 999))):
+        for pieces in ([stream], cut(stream, range(0, len(stream), 999)), [stream[:-2], b"\n\n"]):
             self.assertEqual(figuresOf(read(ChatStream, *pieces)), self.TOLD)
 
     def test_otherShapes(self) -> None:

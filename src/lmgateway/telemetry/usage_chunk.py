@@ -5,11 +5,13 @@ Taking out of a stream what is in it only because the gateway asked: the chunk t
 OpenAI's reference: "an additional chunk will be streamed before the ``data: [DONE]`` message. The ``usage`` field on this chunk
 shows the token usage statistics for the entire request, and the ``choices`` field will always be an empty array. All other
 chunks will also include a ``usage`` field, but with a null value." Those others pass as they are, and so does usage that is
-told in the last chunk with choices: clients ignore members that they do not know, but some take the first of no choices.
+told in the last chunk with choices: a member that they do not know does clients no harm, but a chunk without choices breaks
+those that take the first one.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -23,6 +25,9 @@ CHUNK_LIMIT = 65_536
 _FIELD = b"data:"
 _SPACE = b" \t"
 _CHOICES = b'"choices"'
+_EMPTY = re.compile(rb'"choices"[ \t]*(?:\Z|:[ \t]*(?:\Z|\[[ \t]*(?:\Z|\])))')
+"""Choices of which there are none, or may turn out to be none."""
+
 _USAGE = b'"usage"'
 
 
@@ -125,15 +130,8 @@ def _mayBeUsageChunk(line: bytes) -> bool:
     text = line[len(_FIELD) :].lstrip(_SPACE)
     if text[:1] not in {b"", b"{"} or b"\r" in text[:-1]:
         return False
-    key, _, rest = text.partition(_CHOICES)
-    if len(key) == len(text):
-        return True
-    for mark in (b":", b"[", b"]"):
-        rest = rest.lstrip(_SPACE)
-        if not rest.startswith(mark):
-            return not rest
-        rest = rest[1:]
-    return True
+    place = text.find(_CHOICES)
+    return place < 0 or _EMPTY.match(text, place) is not None
 
 
 def _isUsageChunk(line: bytes) -> bool:

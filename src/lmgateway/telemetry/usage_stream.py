@@ -220,10 +220,10 @@ class MessageStream(StreamReader):
             usage = event.message.get("usage") if isinstance(event.message, dict) else None
             self.promptTokens = promptTokensOf(usage) if isinstance(usage, dict) else None
         elif event.type == "message_delta":
-            before = self.promptTokens
+            before = self.promptTokens or 0
             self.readUsage(event.usage)
-            if before:
-                self.promptTokens = max(before, self.promptTokens or 0)
+            if self.promptTokens is not None:
+                self.promptTokens = max(before, self.promptTokens)
             if isinstance(event.delta, dict):
                 self.readReason(event.delta.get("stop_reason"))
 
