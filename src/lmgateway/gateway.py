@@ -155,19 +155,29 @@ class Gateway(MultiService):
 
     # life
 
-    def privilegedStartService(self) -> None:
+    def restore(self) -> str | None:
         """
-        Take up the state and listen, while privileges last.
+        Take up the state. To be called once, before the service is started, and so before ``twistd`` forks.
 
-        :raise StartError: the state cannot be read, or an address not be listened on.
+        :return: the key that was made just now, if this gateway must not serve without one and had none. Nobody will be
+            told it again.
+        :raise StartError: the state cannot be read.
         """
-        super().privilegedStartService()
         # Before its worker thread is started, the store answers at once.
         failures: list[Failure] = []
         Deferred.fromCoroutine(self._restore()).addErrback(failures.append)
         if failures:
             raise StartError(failures[0].getErrorMessage())
         self._applyRules()
+        return self._generatedKey
+
+    def privilegedStartService(self) -> None:
+        """
+        Listen, while privileges last.
+
+        :raise StartError: an address cannot be listened on.
+        """
+        super().privilegedStartService()
         for description in self.settings.listen.descriptions:
             self._listen(description)
 

@@ -51,13 +51,14 @@ class GatewayProcess(LoggedService):
 
 
 def announceInLog(announcement: Announcement) -> None:
-    """Tell the addresses; a key that was made just now is printed, once, and never logged."""
+    """Tell the addresses."""
     for address in announcement.addresses:
         _log.info("Serving at {address}", address=address)
-    if announcement.generatedKey is not None:
-        print(  # noqa: T201 - a log is kept, and this must be seen once only
-            f"A key was made for this gateway. It is shown only now: {announcement.generatedKey}", flush=True
-        )
+
+
+def printKey(key: str) -> None:
+    """Show a key that was made just now, on standard output: a log is kept, and this must be seen once only."""
+    print(f"A key was made for this gateway. It is shown only now, keep it: {key}", flush=True)  # noqa: T201
 
 
 def makeService(options: Options) -> MultiService:
@@ -73,7 +74,10 @@ def makeService(options: Options) -> MultiService:
         output = twistdOutput(options.parent, settings.log, sys.stdout)
     except SettingsError as error:
         raise SystemExit(f"lmgateway: {error}") from None
-    return gatewayService(settings, reactor, announce=announceInLog, reread=options.reload, output=output)
+    # Standard output is twistd's log from the moment on that it starts the service, and nowhere once it is a daemon.
+    return gatewayService(
+        settings, reactor, announce=announceInLog, reread=options.reload, output=output, keyMade=printKey
+    )
 
 
 def gatewayService(
@@ -83,6 +87,7 @@ def gatewayService(
     announce: Callable[[Announcement], None],
     reread: Callable[[], Settings],
     output: Output | None,
+    keyMade: Callable[[str], None] = lambda _: None,
 ) -> MultiService:
     """
     Make the service that a whole process runs.
@@ -90,6 +95,7 @@ def gatewayService(
     :param announce: told once all listeners listen.
     :param reread: gives the settings anew, for SIGHUP; raises SettingsError where they are bad.
     :param output: where the process log goes, or None if somebody else keeps it.
+    :param keyMade: told at once of a key that was made just now; the announcement tells it, too.
     :raise SystemExit: the state or a log cannot be opened; the text says why, in one line.
     """
     try:
@@ -98,6 +104,12 @@ def gatewayService(
     except (SettingsError, StateError) as error:
         raise SystemExit(f"lmgateway: {error}") from None
     gateway = Gateway(settings, reactor, store, announce, logs.access.record)
+    try:
+        key = gateway.restore()
+    except StartError as error:
+        raise SystemExit(f"lmgateway: {error}") from None
+    if key is not None:
+        keyMade(key)
 
     def reload() -> None:
         try:
