@@ -111,7 +111,7 @@ class DownstreamTransport:
     """
     The gateway's end of a connection.
 
-    :ivar written: every byte that the client was sent, taken or not.
+    :ivar writes: what the client was sent, write by write; a test that has seen them may clear it.
     :ivar reading: whether the gateway reads.
     :ivar taking: whether the client takes what is written.
     :ivar halfClosed: whether the gateway has said that it will write no more.
@@ -120,8 +120,8 @@ class DownstreamTransport:
     """
 
     def __init__(self, clock: Clock, peerHost: str) -> None:
-        self.written = b""
         self.writes: list[bytes] = []
+        self._sent: list[bytes] = []
         self.untaken = 0
         self.reading = self.taking = True
         self.halfClosed = self.closing = self.aborted = self.lost = False
@@ -142,13 +142,18 @@ class DownstreamTransport:
         assert isinstance(data, bytes)
         if self.halfClosed or self.lost or self.aborted:
             return
-        self.written += data
         self.writes.append(data)
+        self._sent.append(data)
         if not self.taking:
             self.untaken += len(data)
             if self.producer is not None and self.untaken > SEND_BUFFER:
                 self._producerPaused = True
                 self.producer.pauseProducing()
+
+    @property
+    def written(self) -> bytes:
+        """Every byte that the client was sent, taken or not."""
+        return b"".join(self._sent)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: FBT001 - IConsumer
         assert self.producer is None, "a producer is registered already"

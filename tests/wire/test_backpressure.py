@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lmgateway.wire.body import HIGH_WATER
-from lmgateway.wire.channel import STASH_LIMIT
+from lmgateway.wire.channel import PARSED_AT_ONCE, STASH_LIMIT
 from lmgateway.wire.request import GatewayRequest
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -82,14 +82,14 @@ class SlowClientTests(SynchronousTestCase):
         downstream = Downstream(lambda request: request.sendWhole(200, TEXT, BIG))
         client = downstream.connect()
         client.stall()
-        client.send(requestBytes("GET") * 1000)
+        client.send(requestBytes("GET") * 100)
         self.assertEqual(len(downstream.requests), 1)
         for taken in range(2, 11):
             client.takeOnce()
             self.assertEqual(len(downstream.requests), taken)
         client.take()
         downstream.wait(1)
-        self.assertEqual(len(client.answers), 1000)
+        self.assertEqual(len(client.answers), 100)
 
     def test_disconnectWhileStalled(self) -> None:
         """A client that leaves without having taken its answers ends what waits for their being taken."""
@@ -133,6 +133,17 @@ class PipelineTests(SynchronousTestCase):
             read = total * len(wire) - sum(map(len, client.transport.inbox))
             highest = max(highest, read - turn * len(wire))
         self.assertLess(highest, 3 * (STASH_LIMIT + 1000 * len(wire)))
+
+    def test_boundedInRequests(self) -> None:
+        """The smallest requests take many times their bytes to wait; so few of them are made of what has come."""
+        downstream = Downstream(later)
+        client = downstream.connect()
+        wire = b"GET / HTTP/1.1\r\nHost:a\r\n\r\n"
+        client.send(wire * (60_000 // len(wire)), wire * 100)
+        self.assertLess(len(client.channel._queue), 2 * PARSED_AT_ONCE // len(wire))
+        downstream.stage.play = hello
+        hello(downstream.requests[0])
+        self.assertEqual(len(client.answers), 60_000 // len(wire) + 100)
 
     def test_disconnectNoticed(self) -> None:
         """Reading goes on while little waits: that is how a client's leaving is noticed at once."""

@@ -160,6 +160,11 @@ class IncomingBody:
         self.source.resumeBody()
 
     @property
+    def left(self) -> int:
+        """The bytes that are declared and have not come; 0 where none are declared."""
+        return 0 if self.length is None else self.length - self.received
+
+    @property
     def isDue(self) -> bool:
         """Whether the client is to send it now: it need not be told to, has been, or has not waited for it."""
         return not self._expectsContinue or bool(self.received)

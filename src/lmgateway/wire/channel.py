@@ -28,6 +28,7 @@ from lmgateway.policy.framing import Framing
 from lmgateway.wire.body import IncomingBody
 from lmgateway.wire.deadlines import Deadlines, Overdue
 from lmgateway.wire.eager import eagerWriter
+from lmgateway.wire.head import answerHead
 from lmgateway.wire.parser import RequestParser
 from lmgateway.wire.request import GatewayRequest
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 STASH_LIMIT = 64 * 1024
 """Bytes of pipelined requests that may wait unparsed before the socket is no longer read."""
+
+PARSED_AT_ONCE = 4 * 1024
+"""Bytes that are parsed at a time where they may hold many requests: the smallest takes fifty times its bytes to wait."""
 
 LINGER_BYTES = 1024 * 1024
 """
@@ -82,8 +86,7 @@ class GatewayChannel(Protocol):
         if setNoDelay is not None:
             setNoDelay(True)
         self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
-        secure = self.isSecure()
-        if secure:
+        if secure := self.isSecure():
             self._deadlines.handshakeBegun(self.site.now())
         self._parser = RequestParser(self, self.site.limits, getattr(self._peer, "host", ""), secure=secure)
         self.transport.registerProducer(self, True)
@@ -100,13 +103,25 @@ class GatewayChannel(Protocol):
             if self._toDiscard < 0:
                 self.pauseBody()
         elif self._queue or self._stash or (self._current is not None and self._receiving is None):
-            self._stash.append(data)
-            self._stashed += len(data)
-            if self._stashed > STASH_LIMIT:
-                self.pauseBody()
+            self._putAside(data)
         else:
-            self._parser.feed(data)
+            self._parse(data)
             self._advance()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse as far as the end of a request, and somewhat beyond; put the rest aside."""
+        while data and not (self._queue and self._receiving is None):
+            size = PARSED_AT_ONCE if self._receiving is None else max(PARSED_AT_ONCE, self._receiving.body.left)
+            piece, data = data[:size], data[size:]
+            self._parser.feed(piece)
+        if data and not self._parser.stopped:
+            self._putAside(data)
+
+    def _putAside(self, data: bytes) -> None:
+        self._stash.append(data)
+        self._stashed += len(data)
+        if self._stashed > STASH_LIMIT:
+            self.pauseBody()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell every request of this connection that nobody waits for it."""
@@ -180,7 +195,7 @@ class GatewayChannel(Protocol):
                 elif self._stash and not self._queue and (self._current is None or self._receiving is not None):
                     stash, self._stash, self._stashed = b"".join(self._stash), [], 0
                     self.resumeBody()
-                    self._parser.feed(stash)
+                    self._parse(stash)
                 else:
                     break
         finally:
@@ -222,25 +237,13 @@ class GatewayChannel(Protocol):
     def writeHead(self, status: int, reason: bytes, headers: HeaderPairs, request: GatewayRequest) -> None:
         """Hold the head back until there is a body to go with it, or :meth:`flush`: one write instead of two."""
         request.firstByteAt = self.site.now()
-        lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
-        dated = False
-        for name, value in headers:
-            lines.append(name + b": " + value + b"\r\n")
-            dated = dated or (len(name) == 4 and name.lower() == b"date")
-        if not dated:
-            # "An origin server with a clock MUST generate a Date header field" (RFC 9110 section 6.6.1); so does a
-            # recipient that forwards an answer without one.
-            lines.append(self.site.dateLine())
-        lines.append(b"X-Request-Id: " + request.requestId.encode("ascii") + b"\r\n")
+        connection = b"keep-alive" if request.clientproto == b"HTTP/1.0" else None
         if self._closeAfter or self.site.draining or self._receiving is request:
             # "A server that sends a 'close' connection option MUST initiate closure of the connection after it sends the
             # final response containing the 'close' connection option" (RFC 9112 section 9.6).
             self._closeAfter = True
-            lines.append(b"Connection: close\r\n")
-        elif request.clientproto == b"HTTP/1.0":
-            lines.append(b"Connection: keep-alive\r\n")
-        lines.append(b"\r\n")
-        self._outbox.append(b"".join(lines))
+            connection = b"close"
+        self._outbox.append(answerHead(status, reason, headers, self.site.dateLine(), request.requestId, connection))
 
     def write(self, data: bytes) -> None:
         """Write a piece of an answer, with the head before it where that still waits."""
@@ -379,12 +382,9 @@ class GatewayChannel(Protocol):
     def checkDeadlines(self, now: float) -> None:
         """Do what is due. The site calls this once a second."""
         receiving = self._receiving
-        overdue = self._deadlines.overdue(
-            now,
-            self.site.limits,
-            bodyBytes=receiving.body.received if receiving is not None else 0,
-            answering=self._current is not None,
-        )
+        received = receiving.body.received if receiving is not None else 0
+        answering = self._current is not None
+        overdue = self._deadlines.overdue(now, self.site.limits, bodyBytes=received, answering=answering)
         if overdue in {Overdue.CLOSING, Overdue.WRITE, Overdue.HANDSHAKE}:
             self.abortConnection()
         elif overdue is Overdue.IDLE:
