@@ -170,7 +170,7 @@ class ResolveTests(SynchronousTestCase):
             b"/lmstudio-greeting",
             b"/llm",
             b"/system",
-            b"/debug/stream",
+            b"/debug/streams",
             b"/favicon.ico",
             b"/x/v1/models",
         ):
