@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from lmgateway.errors import UpstreamUnavailable
+from lmgateway.wire.agent import UpstreamAgent
 from lmgateway.wire.secured import SecuredEndpoint
-from lmgateway.wire.upstream import UpstreamEndpoints
-from twisted.internet.endpoints import HostnameEndpoint
+from lmgateway.wire.upstream import DirectUpstream, UpstreamEndpoints
+from twisted.internet import error
+from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 SECONDS = 3.0
+
+
+@implementer(IHostnameResolver)
+class NoNames:
+    """Knows no name."""
+
+    def resolveHostName(self, resolutionReceiver: Any, hostName: str, *_: Any, **__: Any) -> Any:
+        resolutionReceiver.resolutionBegan(None)
+        resolutionReceiver.resolutionComplete()
 
 
 class UpstreamEndpointsTests(SynchronousTestCase):
@@ -37,10 +53,10 @@ class UpstreamEndpointsTests(SynchronousTestCase):
             self.assertEqual(self.reactor.tcpClients[-1][:2] + self.reactor.tcpClients[-1][3:4], (host, port, SECONDS))
 
     def test_names(self) -> None:
-        """A name is looked up, and all of its addresses are tried."""
-        self.assertIsInstance(
-            self.endpoints.endpointForURI(URI.fromBytes(b"http://studio.lan:1234/")), HostnameEndpoint
-        )
+        """A name is looked up, and what is found is connected to."""
+        endpoint = self.endpoints.endpointForURI(URI.fromBytes(b"http://studio.lan:1234/"))
+        self.assertNoResult(endpoint.connect(Factory.forProtocol(Protocol)))
+        self.assertEqual(self.reactor.tcpClients[0][:2], ("127.0.0.1", 1234))
 
     def test_tls(self) -> None:
         """Only https is TLS."""
@@ -51,3 +67,25 @@ class UpstreamEndpointsTests(SynchronousTestCase):
         ):
             endpoint = self.endpoints.endpointForURI(URI.fromBytes(url))
             self.assertEqual(isinstance(endpoint, SecuredEndpoint), isSecured)
+
+    def whyNot(self, url: str, failure: Exception | None = None) -> str:
+        """Have connecting fail, where it is begun at all, and give what the request then says."""
+        upstream = DirectUpstream(UpstreamAgent(self.reactor, self.endpoints), url)
+        sent = upstream.send(b"GET", b"/", (), None)
+        if failure is not None:
+            factory: Any = self.reactor.tcpClients[-1][2]
+            factory.clientConnectionFailed(None, Failure(failure))
+            self.reactor.advance(1)
+        return self.failureResultOf(sent, UpstreamUnavailable).value.message
+
+    def test_unknownName(self) -> None:
+        """A name that nobody knows is told as such."""
+        self.reactor.installNameResolver(NoNames())
+        self.assertIn("studio.lan:1234 could not be found", self.whyNot("http://studio.lan:1234"))
+
+    def test_noConnection(self) -> None:
+        """Why an address, or the address of a name, is not reached is told by what the reactor says."""
+        for url in ("http://192.168.1.9:1234", "http://studio.lan:1234", "https://192.168.1.9"):
+            self.assertIn(f"{url} did not answer in time.", self.whyNot(url, error.TimeoutError()))
+            self.assertIn(f"{url} refused the connection.", self.whyNot(url, error.ConnectionRefusedError()))
+            self.assertIn(f"{url} could not be reached.", self.whyNot(url, error.NoRouteError()))
