@@ -43,7 +43,6 @@ from lmgateway.wire.relay import ResponseRelay
 from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.silence import SilenceTimer
 
-
 REFUSALS = frozenset({400, 422})
 """Answers that may refuse a request for being asked for its usage."""
 
