@@ -21,7 +21,7 @@ ROOT = Path(lmgateway.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tap", "cli", "commands", "options", "gateway", "process"}),
     frozenset({"web"}),
-    frozenset({"wire", "studio", "state", "statefile", "logs", "logfile"}),
+    frozenset({"wire", "studio", "state", "statefile", "ledger", "logs", "logfile"}),
     frozenset({"policy", "telemetry", "settings", "layers", "specs", "kinds", "places", "listeners", "units"}),
     frozenset({"message", "exchange", "errors", "interfaces"}),
 )

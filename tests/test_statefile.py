@@ -43,6 +43,18 @@ except StateError as error:
 """
 """Another gateway on the same folder."""
 
+FIRST_VERSION = """
+CREATE TABLE activeModel (id INTEGER PRIMARY KEY CHECK (id = 1), model TEXT NOT NULL);
+CREATE TABLE keys (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, digest BLOB NOT NULL UNIQUE, scopes TEXT NOT NULL, created REAL NOT NULL
+);
+INSERT INTO activeModel VALUES (1, 'kept');
+INSERT INTO keys VALUES ('key_1', 'alice', x'00', 'admin', 0.0);
+PRAGMA application_id=1280132951;
+PRAGMA user_version=1;
+"""
+"""What the first version of the gateway left on the disk, from when there was no usage."""
+
 
 class PrepareTests(SynchronousTestCase):
     def setUp(self) -> None:
@@ -90,6 +102,19 @@ class PrepareTests(SynchronousTestCase):
     def test_again(self) -> None:
         """A second start changes nothing of what is there."""
         before = bytes(self.filled())
+        prepare(self.path)
+        self.assertEqual(self.path.read_bytes(), before)
+
+    def test_older(self) -> None:
+        """The file of the first version is brought to this one, and keeps what it holds."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.executescript(FIRST_VERSION)
+        prepare(self.path)
+        with closing(connect(self.path)) as connection:
+            self.assertEqual(connection.execute("SELECT model FROM activeModel").fetchall(), [("kept",)])
+            self.assertEqual(connection.execute("SELECT name FROM keys").fetchall(), [("alice",)])
+            self.assertEqual(connection.execute("SELECT count(*) FROM usage").fetchall(), [(0,)])
+        before = self.path.read_bytes()
         prepare(self.path)
         self.assertEqual(self.path.read_bytes(), before)
 

@@ -23,6 +23,7 @@ from twisted.web.resource import IResource
 
 from lmgateway.errors import Unauthenticated
 from lmgateway.interfaces import IUpstream
+from lmgateway.ledger import UsageLedger
 from lmgateway.message import Principal, RequestHead
 from lmgateway.policy.authentication import digestOf, generateKey
 from lmgateway.policy.injection import MemberSplicer
@@ -45,6 +46,7 @@ from lmgateway.web.health import HealthApi, UpstreamProbe
 from lmgateway.web.proxy import ProxyResource
 from lmgateway.web.rules import EVERY_SCOPE, makeRules, needsKey
 from lmgateway.web.tree import GatewayRoot
+from lmgateway.web.usage import UsageApi
 from lmgateway.web.watch import Watching
 from lmgateway.wire.agent import UpstreamAgent
 from lmgateway.wire.request import GatewayRequest
@@ -119,7 +121,8 @@ class Gateway(MultiService):
         self._journal = Journal(reactor.seconds, debug.journalSize)
         self._feed = FeedApi(self._journal, reactor, debug.maxSubscribers, debug.maxSubscribersPerKey)
         self._metrics = Metrics()
-        self._exchanges = Exchanges([ExchangeEvents(self._journal), self._metrics])
+        self._ledger = UsageLedger(store, reactor)
+        self._exchanges = Exchanges([ExchangeEvents(self._journal), self._metrics, self._ledger])
         self._captures = Captures(settings.debug.capture, settings.debug.captureSize)
         self._state = UpstreamState(self._journal, settings.upstream.baseUrl)
         asking = UsageAsking(isWanted=debug.askForUsage)
@@ -138,6 +141,7 @@ class Gateway(MultiService):
         return {
             b"/health": HealthApi(self._probe, self._reactor).app.resource(),
             b"/admin": AdminApi(self._active, self._journal).app.resource(),
+            b"/admin/usage": UsageApi(self._ledger, self._reactor).app.resource(),
             b"/debug": debug,
             b"/debug/stream": feed,
             b"/debug/poll": feed,
@@ -196,6 +200,7 @@ class Gateway(MultiService):
         self._feed.closeAll()
         await self.site.drain(self.settings.limits.drainTimeout)
         await self._upstream.close()
+        await self._ledger.flush()
         await self._store.close()
 
     def stopService(self) -> Deferred[None]:
@@ -241,6 +246,7 @@ class Gateway(MultiService):
 
     async def _restore(self) -> None:
         await self._active.load()
+        await self._ledger.load()
         stored = await self._keys.all()
         if needsKey(self.settings) and self.settings.access.apiKey is None and not stored:
             self._generatedKey = generateKey()

@@ -32,6 +32,16 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (
+        """
+        CREATE TABLE usage (
+            day TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL,
+            requests INTEGER NOT NULL, errors INTEGER NOT NULL, promptTokens INTEGER NOT NULL, completionTokens INTEGER NOT NULL,
+            estimated INTEGER NOT NULL, seconds REAL NOT NULL,
+            PRIMARY KEY (day, key, model)
+        ) WITHOUT ROWID
+        """,
+    ),
 )
 """What turns the file of one version into that of the next; its ``user_version`` counts those that it has been through."""
 
