@@ -2,8 +2,9 @@
 Real clients against a real model server, through the gateway: ``make e2e``, or ``python e2e/run.py [--direct]``.
 
 The model server is llama.cpp's, with Gemma 3 270M; the clients are the OpenAI and Anthropic libraries for Python and
-OpenAI's for JavaScript. All of it is installed into ``e2e/.cache``, once. The model server accepts one key, which only
-the gateway holds. Ends with 1 when a check failed; where a registry cannot be reached it says so, and skips.
+OpenAI's for JavaScript. All of it is installed into ``e2e/.cache``, once. The browser that follows the events is the
+Chromium that is there, or else Debian's. The model server accepts one key, which only the gateway holds. Ends with 1 when
+a check failed; where a registry cannot be reached it says so, and skips.
 """
 
 from __future__ import annotations
@@ -99,6 +100,27 @@ def installNode() -> None:
     (NODE / "package.json").write_text('{"private": true}\n')
     command = [npm, "install", "--no-audit", "--no-fund", "--loglevel=error", *NODE_REQUIREMENTS]
     install(NODE, NODE_REQUIREMENTS, (command,), "npm's registry")
+
+
+def findChromium() -> str:
+    """
+    Find a Chromium; get Debian's where there is none and that is allowed.
+
+    :return: its path.
+    :raise Skip: there is none, and none can be had.
+    """
+    for attempt in range(2):
+        for name in ("chromium", "chromium-browser", "google-chrome"):
+            if (path := shutil.which(name)) is not None:
+                return path
+        if attempt or os.geteuid() != 0 or shutil.which("apt-get") is None:
+            break
+        apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
+        folder = CACHE / "chromium"
+        (folder / "installed.txt").unlink(missing_ok=True)
+        wanted = ([*apt, "update"], [*apt, "install", "--yes", "--no-install-recommends", "chromium"])
+        install(folder, ("chromium",), wanted, "Debian")
+    raise Skip("there is no Chromium (Debian: apt-get install chromium)")
 
 
 def freePort() -> int:
@@ -231,6 +253,12 @@ def checkAll(folder: Path, *, direct: bool) -> bool:
         holds.append(runChecks(["node", str(HERE / "checks_node.mjs")], environment, NODE))
     except Skip as reason:
         print(f"skip  openai (node): {reason}", flush=True)
+    if gateway is not None:
+        try:
+            environment["E2E_CHROMIUM"] = findChromium()
+            holds.append(runPython("checks_eventsource.py", environment, folder))
+        except Skip as reason:
+            print(f"skip  EventSource (Chromium): {reason}", flush=True)
     model.stop()
     if gateway is not None:
         holds.append(runPython("checks_down.py", environment, folder))
