@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from hypothesis import given
@@ -83,7 +85,7 @@ class IncomingBodyTests(SynchronousTestCase):
         self.assertEqual(results, [b"".join(pieces)])
         self.assertEqual(body.received, len(b"".join(pieces)))
 
-    @given(st.lists(st.binary(min_size=1, max_size=10), max_size=6), st.integers(0, 6), st.integers(0, 3))
+    @given(st.lists(st.binary(min_size=1, max_size=10), max_size=6), st.integers(0, 7), st.integers(0, 3))
     def test_streamed(self, pieces: list[bytes], startedAfter: int, pauses: int) -> None:
         """Whenever its way upstream is ready, what is passed on is all of its pieces in order, and then it is done."""
         _, body = bodyOf()
@@ -91,12 +93,14 @@ class IncomingBodyTests(SynchronousTestCase):
         consumer = Consumer(pauses)
         consumer.producer = stream
         done: list[object] = []
-        for index, piece in enumerate([*pieces, None]):
-            if index == min(startedAfter, len(pieces)):
-                stream.startProducing(consumer).addCallback(done.append)  # type: ignore[arg-type]
-            if piece is not None:
-                body.dataReceived(piece)
-        body.messageComplete()
+        steps: list[Callable[[], object]] = [
+            *(partial(body.dataReceived, piece) for piece in pieces),
+            body.messageComplete,
+        ]
+        start = partial(stream.startProducing, consumer)  # type: ignore[arg-type]
+        steps.insert(startedAfter, lambda: start().addCallback(done.append))
+        for step in steps:
+            step()
         self.assertEqual(consumer.data, b"".join(pieces))
         self.assertEqual(done, [None])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hypothesis import example, given
 from hypothesis import strategies as st
+from lmgateway.wire.channel import PARSED_AT_ONCE
 from lmgateway.wire.request import GatewayRequest
 from msgspec import Struct
 from twisted.trial.unittest import SynchronousTestCase
@@ -86,6 +87,8 @@ def damaged(draw: st.DrawFn, valid: st.SearchStrategy[bytes]) -> bytes:
 
 PIPELINES = st.lists(REQUESTS, min_size=1, max_size=5).map(b"".join)
 
+SIZES = st.sampled_from((0, 1, 3_900, PARSED_AT_ONCE - 1, PARSED_AT_ONCE, PARSED_AT_ONCE + 1, 10_000))
+
 CUTS = st.lists(st.integers(0, 600), max_size=12)
 
 
@@ -125,9 +128,9 @@ class Outcome(Struct, frozen=True):
 
 
 class FuzzTests(SynchronousTestCase):
-    def outcomeOf(self, pieces: list[bytes], play: Play = echo) -> Outcome:
+    def outcomeOf(self, pieces: list[bytes], play: Play = echo, *, maxBody: int = 100) -> Outcome:
         """What comes of the pieces, and what must hold whatever they are."""
-        downstream = Downstream(play, maxBody=100)
+        downstream = Downstream(play, maxBody=maxBody)
         client = downstream.connect()
         for piece in pieces:
             client.send(piece)
@@ -188,6 +191,23 @@ class FuzzTests(SynchronousTestCase):
         self.assertEqual([(status, body) for status, body, _ in streamed.answers], same)
         if b"HTTP/1.0" not in wire:
             self.assertEqual(streamed, whole)
+
+    @given(
+        st.lists(st.tuples(SIZES, st.booleans()), min_size=1, max_size=4), st.lists(st.integers(0, 40_000), max_size=6)
+    )
+    def test_large(self, bodies: list[tuple[int, bool]], places: list[int]) -> None:
+        """Nor does it depend on how much is parsed at a time."""
+        wire = b"".join(
+            requestBytes("POST", "/c", chunked(b"x" * 10, b"y" * (size + 1)), **CHUNKED)
+            if isChunked
+            else requestBytes("POST", "/l", b"z" * size)
+            for size, isChunked in bodies
+        )
+        outcome = self.outcomeOf(cut(wire, places), maxBody=20_000)
+        self.assertEqual(outcome, self.outcomeOf([wire], maxBody=20_000))
+        lengths = [11 + size if isChunked else size for size, isChunked in bodies]
+        self.assertEqual([len(body) for _, body, _ in outcome.answers], lengths)
+        self.assertEqual(outcome, self.outcomeOf(cut(wire, places), echoLater, maxBody=20_000))
 
     @given(st.binary(max_size=200), CUTS)
     def test_rubbish(self, wire: bytes, places: list[int]) -> None:

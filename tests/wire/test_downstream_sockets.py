@@ -84,10 +84,10 @@ class Listening(TestCase):
 
 def receiveAll(client: Any) -> bytes:
     """All that comes until the end."""
-    received = b""
+    received = []
     while piece := client.recv(65_536):
-        received += piece
-    return received
+        received.append(piece)
+    return b"".join(received)
 
 
 def upload(size: int) -> Callable[[Any], bytes]:
@@ -205,6 +205,28 @@ class SocketTests(Listening):
         (answer,) = await self.inThread(talk)
         self.assertEqual(answer.chunks, tuple(pieces))
         self.assertTrue(answer.complete)
+
+    async def test_streamedByAndBy(self) -> None:
+        """So do pieces that are written one a turn, among them some that the kernel takes only a part of at once."""
+        pieces = [b"%d;" % index + b"." * (3_000_000 if index % 7 == 3 else index) for index in range(1, 30)]
+
+        async def write(request: GatewayRequest) -> None:
+            request.sendHead(200, b"OK", TEXT, None)
+            for piece in pieces:
+                request.sendBody(piece)
+                await deferLater(_reactor, 0)
+            request.finish()
+
+        writing: list[Deferred[None]] = []
+        self.stage.play = lambda request: writing.append(Deferred.fromCoroutine(write(request)))
+
+        def talk(client: Any) -> bytes:
+            client.sendall(requestBytes("GET", "/", Connection="close"))
+            return receiveAll(client)
+
+        (answer,) = await self.inThread(talk)
+        self.assertTrue(answer.chunks == tuple(pieces))
+        await writing[0]
 
 
 class TLSTests(Listening):

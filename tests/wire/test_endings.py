@@ -162,6 +162,14 @@ class ClosedTests(SynchronousTestCase):
         downstream.wait(65)
         self.assertTrue(client.closed)
 
+    def test_gone(self) -> None:
+        """To close what is gone asks nothing of its transport."""
+        client = Downstream().connect()
+        client.leave()
+        client.channel.loseConnection()
+        client.channel.abortConnection()
+        self.assertEqual((client.transport.closing, client.transport.aborted), (False, False))
+
     def test_goodbyeIsRead(self) -> None:
         """Over TLS the connection is read again when it closes, or the client's goodbye would never be."""
         downstream = Downstream(later)
@@ -187,6 +195,21 @@ class CutTests(SynchronousTestCase):
         self.assertFalse(client.transport.aborted)
         self.assertEqual(client.answer.body, b"data: error\n\n")
         self.assertFalse(client.answer.complete)
+
+    def test_nothingAfter(self) -> None:
+        """What is written after that is dropped, and to finish it does not make it whole."""
+        downstream = Downstream(later)
+        client = downstream.connect()
+        client.ask("GET")
+        (request,) = downstream.requests
+        request.sendHead(200, b"OK", TEXT, None)
+        request.sendBody(b"half")
+        request.abort()
+        request.sendBody(b"more")
+        request.finish()
+        downstream.clock.advance(0)
+        self.assertEqual((client.answer.body, client.answer.complete), (b"half", False))
+        self.assertEqual(downstream.ended, [request])
 
     def test_declared(self) -> None:
         """An answer of declared length that is cut off ends before it."""

@@ -255,6 +255,19 @@ class NotifyTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(finished))
         self.assertTrue(request.ended)
 
+    def test_cancelled(self) -> None:
+        """Who works on an answer can be told to give up while the client is there; after the answer there is no-one to tell."""
+        downstream = Downstream(later)
+        client = downstream.connect()
+        client.ask("GET")
+        (request,) = downstream.requests
+        request.cancel()
+        cancelled = failureOf(work := Deferred())
+        request.notifyDisconnect(work)
+        request.cancel()
+        self.assertEqual([failure.type for failure in cancelled], [CancelledError])
+        self.assertFalse(client.closed)
+
     def test_disconnected(self) -> None:
         """It fails when the client leaves first; then there is nothing to finish any more."""
         downstream = Downstream(later)

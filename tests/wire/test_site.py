@@ -101,10 +101,16 @@ class DrainTests(SynchronousTestCase):
         """A connection that was accepted just before the listening stopped is not waited for."""
         downstream = Downstream(later)
         downstream.connect().ask("GET")
-        downstream.site.drain(30)
+        drained = downstream.site.drain(30)
         late = downstream.connect()
         downstream.clock.advance(0)
         self.assertTrue(late.closed)
+        hello(downstream.requests[0])
+        downstream.clock.advance(0)
+        self.successResultOf(drained)
+        latest = downstream.connect()
+        downstream.clock.advance(0)
+        self.assertTrue(latest.closed)
 
     def test_lingering(self) -> None:
         """A connection that only lingers is left to its two seconds: its answer must arrive."""

@@ -23,9 +23,9 @@ from twisted.web.server import Request
 from lmgateway.errors import GatewayError, InternalError
 from lmgateway.message import HeaderPairs, Principal, RequestHead
 from lmgateway.policy.routes import Route
+from lmgateway.wire.body import IncomingBody, clientLeft
 
 if TYPE_CHECKING:
-    from lmgateway.wire.body import IncomingBody
     from lmgateway.wire.channel import GatewayChannel
     from lmgateway.wire.site import GatewaySite
 
@@ -257,4 +257,4 @@ class GatewayRequest(Request):
         super().connectionLost(reason)
         if self._exchange is not None:
             self._exchange.cancel()
-        self.body.fail(reason)
+        self.body.fail(clientLeft())
