@@ -144,6 +144,13 @@ class ResolveTests(SynchronousTestCase):
         ):
             self.assertIsNone(resolve(unknown), unknown)
 
+    def test_usage(self) -> None:
+        """Who used how much is for admins to know, and can only be read."""
+        for method in (b"GET", b"HEAD"):
+            route = TABLE.resolve(method, b"/admin/usage")
+            self.assertEqual((route.kind, route.scopeFor(method), route.dialect), ("api", Scope.ADMIN, "gateway"))
+        self.assertRaises(MethodNotAllowed, TABLE.resolve, b"POST", b"/admin/usage")
+
     def test_closedByDefault(self) -> None:
         """Every row asks for a scope, but for those that are open."""
         self.assertEqual([row.name for row in ROUTES if (row.scope is None) != row.isOpen], [])

@@ -16,7 +16,9 @@ QUERIES = st.lists(
     st.tuples(
         st.sampled_from((b"from", b"to", b"by", b"format", b"From", b"%66rom", b"&", b"")) | st.binary(max_size=6),
         st.sampled_from((b"", b"=", b"==")),
-        st.sampled_from((b"", b"2027-02-28", b"2027-02-29", b"20270228", b"2027-W08", b"0001-01-01", b"day", b"day,day", b"csv"))
+        st.sampled_from(
+            (b"", b"2027-02-28", b"2027-02-29", b"20270228", b"2027-W08", b"0001-01-01", b"day", b"day,day", b"csv")
+        )
         | st.binary(max_size=12),
     ).map(b"".join),
     max_size=4,
@@ -68,7 +70,7 @@ class ParseTests(SynchronousTestCase):
 
     def test_badDays(self) -> None:
         """What is no day of the calendar in exactly that spelling is refused, at both ends at once."""
-        for text in ("2027-02-29", "2027-2-1", "20270201", "2027-W08-1", "2027-02-01T00", "", "x", "０027-02-01"):
+        for text in ("2027-02-29", "2027-2-1", "20270201", "2027-W08-1", "2027-02-01T00", "", "x", "\uff12027-02-01"):
             self.assertEqual(list(self.faultsOf(f"from={text}&to={text}")), ["to", "from"], text)
 
     def test_backwards(self) -> None:
