@@ -65,6 +65,18 @@ class HealthTests(SynchronousTestCase):
         gateway.network.advance(6)
         self.assertEqual(client.answers[0].status, 503)
 
+    def test_stalledBody(self) -> None:
+        """An answer whose body never ends is an answer; its connection is given up after a while."""
+        upstreams = ScriptedUpstreams()
+        gateway = MemoryGateway(listen=upstreams)
+        client = gateway.connect()
+        client.send(requestBytes("GET", "/health/ready", key=None))
+        upstreams.made[0].transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx")
+        gateway.network.flush()
+        self.assertEqual(client.answers[0].status, 200)
+        gateway.network.advance(6)
+        self.assertTrue(upstreams.made[0].ended)
+
     def test_askerLeaves(self) -> None:
         """When the one who asked leaves, the others who wait still get their answer."""
         upstreams = ScriptedUpstreams()

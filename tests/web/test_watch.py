@@ -13,7 +13,7 @@ from lmgateway.web.watch import Unread
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.web.support import MemoryGateway, ScriptedUpstreams, requestBytes
+from tests.web.support import MemoryGateway, ScriptedUpstreams, requestBytes, settingsOf
 from tests.web.test_proxy import SSE_HEAD, chunk
 
 CHAT = {"model": "qwen/qwen3-8b", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
@@ -146,6 +146,17 @@ class UsageAskingTests(SynchronousTestCase):
         self.assertEqual((client.answers[0].status, client.answers[0].body), (200, b"data: [DONE]\n\n"))
         client.send(requestBytes("POST", "/v1/chat/completions", {**CHAT, "stream": True}))
         self.assertNotIn(b"stream_options", first.data.rpartition(b"POST ")[2])
+
+    def test_silentRefusal(self) -> None:
+        """An error that never ends is a 504 like any other silence, where silence has a limit."""
+        upstreams = ScriptedUpstreams()
+        gateway = MemoryGateway(settingsOf({"PROXY_STREAM_TIMEOUT": "3000"}), listen=upstreams)
+        client = gateway.connect()
+        client.send(requestBytes("POST", "/v1/chat/completions", {**CHAT, "stream": True}))
+        upstreams.made[0].transport.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 100\r\n\r\n{")
+        gateway.network.advance(5)
+        self.assertEqual(client.answers[0].status, 504)
+        self.assertTrue(upstreams.made[0].ended)
 
     def test_otherErrorsPass(self) -> None:
         """Any other 400 is the client's, as it came, and the request is not sent twice."""

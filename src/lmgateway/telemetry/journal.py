@@ -202,8 +202,11 @@ def encodeData(data: Mapping[str, object], moment: float) -> bytes:
     """
     stamped = {**data, "timestamp": isoTime(moment)}
     try:
-        # A text must not be written out to find that it is too long.
-        if not any(type(value) is str and len(value) > LONGEST_TEXT for value in data.values()):
+        for value in data.values():
+            # A text must not be written out to find that it is too long.
+            if type(value) is str and len(value) > LONGEST_TEXT:
+                break
+        else:
             encoded = _encode(stamped)
             if len(encoded) <= LONGEST_TEXT:
                 return encoded

@@ -12,12 +12,12 @@ from klein import Klein
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.client import readBody
 from twisted.web.iweb import IResponse
 
 from lmgateway.errors import GatewayError, UpstreamSilent
 from lmgateway.interfaces import IUpstream
 from lmgateway.web.responses import answerErrors, respondJson
+from lmgateway.wire.answer import HeldResponse, holdWhole
 
 PROBE_SECONDS = 5.0
 """How long LM Studio has to answer a probe."""
@@ -73,9 +73,9 @@ class UpstreamProbe:
         sending: Deferred[IResponse] = self.upstream.send(b"GET", b"/lmstudio-greeting", (), None)
         limit = self._clock.callLater(PROBE_SECONDS, sending.cancel)
         try:
-            # Any answer will do: whoever can say 404 is there.
-            response = await sending
-            await readBody(response)
+            # Any answer will do: whoever can say 404 is there. What it says besides is read so that its connection can be
+            # used again, and not waited for.
+            self._readOff(holdWhole(await sending))
         except CancelledError:
             return UpstreamSilent(f"LM Studio did not answer within {PROBE_SECONDS:g} s.").message
         except GatewayError as error:
@@ -84,6 +84,15 @@ class UpstreamProbe:
             if limit.active():
                 limit.cancel()
         return None
+
+    def _readOff(self, held: Deferred[HeldResponse]) -> None:
+        late = self._clock.callLater(PROBE_SECONDS, held.cancel)
+
+        def ended(_: HeldResponse | Failure) -> None:
+            if late.active():
+                late.cancel()
+
+        held.addBoth(ended)
 
 
 class HealthApi:

@@ -9,6 +9,8 @@ connection upstream is closed at once.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
@@ -42,6 +44,8 @@ from lmgateway.wire.headers import VerbatimHeaders
 from lmgateway.wire.relay import ResponseRelay
 from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.silence import SilenceTimer
+
+T = TypeVar("T")
 
 REFUSALS = frozenset({400, 422})
 """Answers that may refuse a request for being asked for its usage."""
@@ -186,7 +190,7 @@ class ProxyResource(Resource):
         response = await self._send(request, route, prepared.producer, silence)
         asked = prepared.plain is not None
         if prepared.plain is not None and response.code in REFUSALS:
-            held = await holdWhole(response)
+            held = await self._within(silence, holdWhole(response))
             if refusesUsage(held.code, held.body):
                 self.asking.refused(self.state.url)
                 asked = False
@@ -225,14 +229,25 @@ class ProxyResource(Resource):
         head = request.head
         headers = self.rules.headers.upstreamHeaders(head)
         sending = self.upstream.send(head.method, route.upstreamTarget(head.target), headers, body)
-        silence.start(sending.cancel)
         if isinstance(body, StreamedBody):
             body.progressed = silence.touch
         try:
-            response = await sending
+            response = await self._within(silence, sending)
         except UpstreamUnavailable as error:
             self.state.failed(error.message)
             raise
+        self.state.answered()
+        return response
+
+    async def _within(self, silence: SilenceTimer, waiting: Deferred[T]) -> T:
+        """
+        Wait for something from upstream, as long as its silence is allowed.
+
+        :raise UpstreamSilent: nothing came for too long.
+        """
+        silence.start(waiting.cancel)
+        try:
+            return await waiting
         except CancelledError:
             if not silence.expired:
                 raise
@@ -240,8 +255,6 @@ class ProxyResource(Resource):
             raise UpstreamSilent(msg) from None
         finally:
             silence.stop()
-        self.state.answered()
-        return response
 
 
 def isEventStream(headers: HeaderPairs) -> bool:

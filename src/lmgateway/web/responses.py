@@ -81,16 +81,27 @@ def requireJson(request: GatewayRequest) -> None:
 def answerErrors(app: Klein) -> None:
     """Have a Klein app's errors answered like all others, tests' apps included."""
 
-    def failed(_: object, request: Any, failure: Failure) -> None:
+    def failed(_: object, request: Any, failure: Failure) -> bytes | None:
         error = failure.value
         if isinstance(error, GatewayError):
             respondError(request, error)
         elif isinstance(error, HTTPException):
-            respondError(request, NotFound("There is nothing at this path."))
+            return _nothingHere(request)
         else:
             defect(request, failure)
+        return None
 
     app.handle_errors(Exception)(failed)  # type: ignore[arg-type]  # klein's type knows only its own request
+
+
+def _nothingHere(request: GatewayRequest) -> bytes:
+    """Answer what no route of an app matches. Klein does not notice that such an answer is finished, so Klein finishes it."""
+    request.error = error = NotFound("There is nothing at this path.")
+    request.setResponseCode(error.status)
+    body = dialectOf(request).errorBody(error)
+    for name, value in (*_JSON, (b"Content-Length", b"%d" % len(body))):
+        request.setHeader(name, value)
+    return body
 
 
 def defect(request: GatewayRequest, failure: Failure) -> None:
