@@ -74,6 +74,14 @@ class NoModelsLoaded(ModelError):
         self.code = None
 
 
+class LoadFault(ModelError):
+    """A model could not be loaded for a request."""
+
+    def __init__(self, key: str, cause: str) -> None:
+        super().__init__(loadFailure(key, cause))
+        self.kind, self.param, self.code = "internal_error", None, None
+
+
 class PredictionError(StudioError):
     """The model failed at the prompt: inside a stream an event, else a 400."""
 

@@ -264,7 +264,7 @@ class Port:
             self._warn(f"Received channelSend for unknown channel, channelId = {packet.channelId}")
             return
         try:
-            convert(packet.message, Cancel)
+            _converted(packet.message, Cancel)
         except ValidationError as error:
             self._warn(f"Received invalid message for channel, channelId = {packet.channelId}. {error}")
             return
@@ -283,4 +283,10 @@ def _converted(value: object, kind: type[Any]) -> object:
 
     :raise ValidationError: it does not fit.
     """
-    return Nothing() if kind is Nothing else convert(value, kind)
+    if kind is Nothing:
+        return Nothing()
+    try:
+        return convert(value, kind)
+    except UnicodeError:
+        # So msgspec complains of a lone surrogate where it looks for something else than a string.
+        raise ValidationError("Invalid string") from None

@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 
 from lmgateway.studio.simulator.behaviour import Behaviour
 from lmgateway.studio.simulator.encoding import Reply
-from lmgateway.studio.simulator.errors import MODEL_UNLOADED, PredictionError, loadFailure
+from lmgateway.studio.simulator.errors import MODEL_UNLOADED, LoadFault, PredictionError
 from lmgateway.studio.simulator.generation import Generation, StopReason
 from lmgateway.studio.simulator.logfiles import StudioLog
 from lmgateway.studio.simulator.logtext import LEFT, SERVER, accumulated, engine, pretty, shortened
@@ -116,6 +116,7 @@ class Prediction:
         Answer. Cancelling whatever this waits for ends it, and frees its slot.
 
         :raise PredictionError: the model failed, or was unloaded.
+        :raise LoadFault: it could not be loaded.
         :raise Died: the connection was cut.
         """
         self.instance.users.add(self)
@@ -142,14 +143,14 @@ class Prediction:
         """
         Wait until the model is loaded.
 
-        :raise PredictionError: it could not be.
+        :raise LoadFault: it could not be.
         """
         seconds = self.instance.readyAt - self._clock.seconds()
         if seconds > 0:
             self._show(*self._speech.loading())
             await self._sleep(seconds)
         if self.instance.failure is not None:
-            raise PredictionError(loadFailure(self.instance.model.key, self.instance.failure))
+            raise LoadFault(self.instance.model.key, self.instance.failure)
         if seconds > 0:
             self._speech.timing.loadSeconds = thousandths(seconds)
             self._show(*self._speech.loaded())
