@@ -23,6 +23,8 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.folders import temporaryFolder
+
 COMMAND = [sys.executable, "-c", "from lmgateway.commands.simulate import simulate; simulate()"]
 
 
@@ -116,6 +118,25 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(process.returncode, 0)
             self.assertIn("POST /v1/chat/completions 200, 2 chunks", output)
             self.assertIn("cut off", output)
+
+    def test_logFiles(self) -> None:
+        """Its log files can be followed while it runs."""
+        folder = temporaryFolder(self) / "server-logs"
+        with self.running(f"--log-dir={folder}") as (_, connection):
+            connection.request("GET", "/v1/models")
+            connection.getresponse().read()
+            (path,) = folder.rglob("*.log")
+            text = path.read_text("utf-8")
+        self.assertIn("[INFO][LM STUDIO SERVER] Success! HTTP server listening on port ", text)
+        self.assertIn("][DEBUG] Received request: GET to /v1/models\n", text)
+
+    def test_noLogFiles(self) -> None:
+        """A folder that cannot be made is told, and how to go on."""
+        file = temporaryFolder(self) / "file"
+        file.touch()
+        done = self.failing(f"--log-dir={file / 'logs'}")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("cannot be made", done.stderr)
 
     def test_interrupt(self) -> None:
         """Ctrl-C ends it with 0 as well."""

@@ -7,7 +7,7 @@ from typing import Any
 from lmgateway.studio.simulator.behaviour import Behaviour
 from lmgateway.studio.simulator.errors import NO_MODELS_LOADED, SEVERAL_MODELS_LOADED, ModelError
 from lmgateway.studio.simulator.models import CATALOGUE, EMBEDDING, LANGUAGE, Model
-from lmgateway.studio.simulator.shelf import JIT_TTL, Instance, Shelf
+from lmgateway.studio.simulator.shelf import JIT_TTL, IdentifierTaken, Instance, Shelf
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.studio.simulator.wire import GEMMA, GPT_OSS, NOMIC, QWEN
@@ -132,6 +132,53 @@ class EvictionTests(Shelves):
         self.obtain(GEMMA)
         self.obtain(GPT_OSS, autoEvict=False)
         self.assertEqual(self.loaded(), [QWEN, GEMMA, GPT_OSS])
+
+
+class LoadTests(Shelves):
+    def load(self, **more: Any) -> Instance:
+        """Load the first model."""
+        return self.shelf.load(CATALOGUE[0], self.now, Behaviour(**more.pop("switches", {})), **more)
+
+    def test_identifier(self) -> None:
+        """An instance may be called as somebody wishes, unless another is."""
+        self.load(ttl=None, jit=False, identifier="mine")
+        self.assertEqual(self.loaded(), [QWEN, "mine"])
+        self.assertRaises(IdentifierTaken, self.load, ttl=None, jit=False, identifier="mine")
+
+    def test_identifierFree(self) -> None:
+        """A name is free again when its instance is over."""
+        self.load(ttl=5, jit=False, identifier="mine")
+        self.now += 5
+        self.assertEqual(self.load(ttl=5, jit=False, identifier="mine").id, "mine")
+
+    def test_config(self) -> None:
+        """Its configuration decides over context and slots."""
+        config = {"llm.load.contextLength": 100, "llm.load.numParallelSessions": 2}
+        instance = self.load(ttl=None, jit=False, config=config)
+        self.assertEqual((instance.contextLength, instance.parallel, instance.slots.limit), (100, 2, 2))
+
+    def test_failure(self) -> None:
+        """An instance that will fail is there while it loads, and gone then."""
+        self.load(ttl=None, jit=False, identifier="mine", switches={"failLoad": "x", "loadTime": 5})
+        self.assertEqual(self.loaded(), [QWEN, "mine"])
+        self.now += 5
+        self.assertEqual(self.loaded(), [QWEN])
+
+    def test_ready(self) -> None:
+        """What is still loading is not ready, nor is what is of another kind."""
+        self.load(ttl=None, jit=False, switches={"loadTime": 5})
+        self.assertEqual([instance.id for instance in self.shelf.ready(self.now, LANGUAGE)], [QWEN])
+        self.now += 5
+        self.assertEqual(len(self.shelf.ready(self.now, LANGUAGE)), 2)
+        self.assertEqual(self.shelf.ready(self.now, EMBEDDING), [])
+
+    def test_unloadedTwice(self) -> None:
+        """To unload what is gone already takes nothing else away."""
+        first = self.load(ttl=None, jit=False, identifier="mine")
+        self.shelf.unload(first)
+        self.load(ttl=None, jit=False, identifier="mine")
+        self.shelf.unload(first)
+        self.assertEqual(self.loaded(), [QWEN, "mine"])
 
 
 class TimeToLiveTests(Shelves):
