@@ -182,6 +182,14 @@ class IncomingBodyTests(SynchronousTestCase):
         complete.fail(timeout())
         self.assertEqual(self.successResultOf(complete.read()), b"abc")
 
+    def test_failedKeepsNothing(self) -> None:
+        """What had come of a body that fails is not kept."""
+        _, body = bodyOf()
+        body.dataReceived(b"abc")
+        body.fail(timeout())
+        body.dataReceived(b"def")
+        self.assertEqual(body._buffer, [])
+
     def test_cancelled(self) -> None:
         """Whoever no longer waits is left alone by what comes after."""
         for end in (IncomingBody.messageComplete, lambda body: body.fail(timeout())):

@@ -83,6 +83,14 @@ class AnswerTests(SynchronousTestCase):
         client.send(b"def" + requestBytes("POST", "/", b"next"))
         self.assertEqual(client.bodies, [b"abcdef", b"next"])
 
+    def test_bodyInOnePiece(self) -> None:
+        """A declared body that comes in one piece is handed on in hardly more, and is there when its request is rendered."""
+        downstream = Downstream(later)
+        downstream.connect().send(requestBytes("POST", "/", b"x" * 50_000))
+        body = downstream.requests[0].body
+        self.assertLessEqual(len(body._buffer), 2)
+        self.assertEqual(body.whole(), b"x" * 50_000)
+
     def test_trailers(self) -> None:
         """Trailers are dropped: none gets among the header fields, and none counts."""
         downstream = Downstream(echo)

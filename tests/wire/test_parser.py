@@ -109,15 +109,25 @@ class RequestParserTests(SynchronousTestCase):
         """Once stopped it tells nothing any more, though the rest were in the same piece."""
 
         class Stopping(Sink):
+            def __init__(self, when: str) -> None:
+                super().__init__()
+                self.when = when
+
             def headReceived(self, head: RequestHead, framing: Framing) -> None:
                 super().headReceived(head, framing)
+                if self.when == "head":
+                    parser.stop()
+
+            def messageReceived(self) -> None:
+                super().messageReceived()
                 parser.stop()
 
-        sink = Stopping()
-        parser = RequestParser(sink, Limits(), "192.0.2.7", secure=False)
-        parser.feed(requestBytes("POST", "/a", b"body") + requestBytes("GET", "/b") + b"rubbish\r\n\r\n")
-        parser.feed(requestBytes("GET", "/c"))
-        self.assertEqual([what for what, _ in sink.told], ["begun", "head"])
+        for when, told in (("head", ["begun", "head"]), ("end", ["begun", "head", "body", "end"])):
+            sink = Stopping(when)
+            parser = RequestParser(sink, Limits(), "192.0.2.7", secure=False)
+            parser.feed(requestBytes("POST", "/a", b"body") + requestBytes("GET", "/b") + b"rubbish\r\n\r\n")
+            parser.feed(requestBytes("GET", "/c"))
+            self.assertEqual([what for what, _ in sink.told], told)
 
     def test_refusedOnce(self) -> None:
         """After a refusal nothing is told."""

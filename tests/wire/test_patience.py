@@ -231,6 +231,17 @@ class BodyTests(SynchronousTestCase):
         client.send(b"bc")
         self.assertEqual(client.bodies, [b"hello", b"abc"])
 
+    def test_nextBody(self) -> None:
+        """The time of a body does not begin with that of the one before it."""
+        downstream = Downstream(echo)
+        client = downstream.connect()
+        client.send(requestBytes("POST", "/", Content_Length="3"), b"abc")
+        downstream.wait(15)
+        client.send(requestBytes("POST", "/", Content_Length="3"))
+        downstream.wait(9)
+        client.send(b"def")
+        self.assertEqual(client.bodies, [b"abc", b"def"])
+
     def test_nobodyReads(self) -> None:
         """An answer that does not care for its body is not disturbed by its being late; the connection ends after it."""
         downstream = Downstream(later)

@@ -5,6 +5,7 @@ Connection, Upgrade.
 
 from __future__ import annotations
 
+from lmgateway.wire.request import GatewayRequest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.downstream import TEXT, Downstream, chunked, echo, hello, later, requestBytes
@@ -153,9 +154,25 @@ class ConnectionFieldTests(SynchronousTestCase):
         client.send(requestBytes("GET", "/", Connection="close"))
         client.send(requestBytes("GET", "/evil"))
         hello(downstream.requests[0])
+        self.assertTrue(client.lingering)
         client.send(requestBytes("GET", "/evil"))
         self.assertEqual(client.statuses, [200])
         self.assertEqual(len(downstream.requests), 1)
+
+    def test_closedByUs(self) -> None:
+        """What follows an answer that the gateway makes the last one is no request either, be it in the same packet."""
+
+        def last(request: GatewayRequest) -> None:
+            request.closeAfter()
+            echo(request)
+
+        downstream = Downstream(last)
+        client = downstream.connect()
+        client.send(requestBytes("POST", "/", Content_Length="3"), b"abc" + requestBytes("GET", "/evil") * 3)
+        self.assertEqual(client.statuses, [200])
+        self.assertTrue(client.answer.closes)
+        client.leave()
+        self.assertEqual(len(downstream.ended), 1)
 
     def test_proxyConnection(self) -> None:
         """A field that the parser takes for Connection, though it is none, does not make a promise that is not kept."""

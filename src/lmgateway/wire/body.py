@@ -271,7 +271,6 @@ class StreamedBody:
 
     def bodyFailed(self, reason: Failure) -> None:
         """The rest will not come."""
-        self._consumer = None
         if self._done is not None and not self._done.called:
             self._done.errback(Failure(BodyError(reason)))
 

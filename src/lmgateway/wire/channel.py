@@ -164,7 +164,6 @@ class GatewayChannel(Protocol):
         receiving, self._receiving = self._receiving, None
         self._deadlines.headEnded()
         if receiving is not None:
-            receiving.keepsAlive = False
             self._closeAfter = self._closeAfter or receiving is self._current
             receiving.body.fail(Failure(error))
         else:
@@ -219,7 +218,7 @@ class GatewayChannel(Protocol):
         self.site.ended(request)
         if self._toDiscard is not None:
             return
-        if self._closeAfter or self._receiving is request or self.site.draining:
+        if self._closeAfter or self.site.draining:
             self._close()
             return
         self._deadlines.answered(self.site.now(), idle=not self._queue)
