@@ -9,11 +9,12 @@ import json
 from typing import Any
 
 from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, RejectConnection, Request, TextMessage
 
 from tests.strategies import JSON_VALUES
-from tests.studio.simulator.wire import Studio
+from tests.studio.simulator.wire import QWEN, Studio
 
 JSON: st.SearchStrategy[Any] = JSON_VALUES.map(json.loads)
 """What JSON may hold, as Python has it: lone surrogates, huge numbers and infinity included."""
@@ -131,3 +132,45 @@ def named(identifier: str) -> dict[str, Any]:
 def history(*texts: str) -> dict[str, Any]:
     """A conversation of users."""
     return {"messages": [{"role": "user", "content": [{"type": "text", "text": text}]} for text in texts]}
+
+
+NO_CONFIG = stack()
+
+
+class Namespaces(SynchronousTestCase):
+    """With a simulator, and connections to its namespaces."""
+
+    def setUp(self) -> None:
+        self.begin()
+
+    def begin(self, **switches: Any) -> None:
+        """Start anew."""
+        self.studio = Studio(**switches)
+        self.llm = Sdk.authenticated(self.studio)
+        self.embedding = Sdk.authenticated(self.studio, "embedding")
+        self.system = Sdk.authenticated(self.studio, "system")
+
+    def loaded(self) -> list[str]:
+        """The identifiers of what is loaded."""
+        both = self.llm.call("listLoaded") + self.embedding.call("listLoaded")
+        return [instance["identifier"] for instance in both]
+
+    def load(self, key: str, **more: object) -> list[dict[str, Any]]:
+        """Load a model, and give what is said at once."""
+        self.llm.create("loadModel", {"modelKey": key, "loadConfigStack": NO_CONFIG, **more})
+        return self.llm.messages()
+
+    def obtain(self, identifier: str, **more: object) -> list[dict[str, Any]]:
+        """Get a model or load it, and give what is said at once."""
+        self.llm.create("getOrLoad", {"identifier": identifier, "loadConfigStack": NO_CONFIG, **more})
+        return self.llm.messages()
+
+    def predict(self, text: str, model: str = QWEN) -> None:
+        """Begin a prediction."""
+        parameter = {"modelSpecifier": named(model), "history": history(text), "predictionConfigStack": NO_CONFIG}
+        self.llm.create("predict", parameter, channelId=9)
+
+
+def kinds(messages: list[dict[str, Any]]) -> list[str]:
+    """The types of messages, each run of one type once."""
+    return list(dict.fromkeys(message["type"] for message in messages))

@@ -1,56 +1,11 @@
-"""What LM Studio's SDKs can ask for: models listed, loaded, told of, unloaded; texts predicted, counted and embedded."""
+"""What LM Studio's SDKs can ask for: models listed and told of; texts predicted, counted and embedded."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from lmgateway.studio.simulator.loading import STEPS
 from lmgateway.studio.simulator.models import CATALOGUE
-from twisted.trial.unittest import SynchronousTestCase
 
-from tests.studio.simulator.sdk import Sdk, history, named, stack
-from tests.studio.simulator.wire import GEMMA, GPT_OSS, NOMIC, QWEN, Studio, chat
-
-NO_CONFIG = stack()
-
-
-class Namespaces(SynchronousTestCase):
-    """With a simulator, and connections to its namespaces."""
-
-    def setUp(self) -> None:
-        self.begin()
-
-    def begin(self, **switches: Any) -> None:
-        """Start anew."""
-        self.studio = Studio(**switches)
-        self.llm = Sdk.authenticated(self.studio)
-        self.embedding = Sdk.authenticated(self.studio, "embedding")
-        self.system = Sdk.authenticated(self.studio, "system")
-
-    def loaded(self) -> list[str]:
-        """The identifiers of what is loaded."""
-        both = self.llm.call("listLoaded") + self.embedding.call("listLoaded")
-        return [instance["identifier"] for instance in both]
-
-    def load(self, key: str, **more: object) -> list[dict[str, Any]]:
-        """Load a model, and give what is said at once."""
-        self.llm.create("loadModel", {"modelKey": key, "loadConfigStack": NO_CONFIG, **more})
-        return self.llm.messages()
-
-    def obtain(self, identifier: str, **more: object) -> list[dict[str, Any]]:
-        """Get a model or load it, and give what is said at once."""
-        self.llm.create("getOrLoad", {"identifier": identifier, "loadConfigStack": NO_CONFIG, **more})
-        return self.llm.messages()
-
-    def predict(self, text: str, model: str = QWEN) -> None:
-        """Begin a prediction."""
-        parameter = {"modelSpecifier": named(model), "history": history(text), "predictionConfigStack": NO_CONFIG}
-        self.llm.create("predict", parameter, channelId=9)
-
-
-def kinds(messages: list[dict[str, Any]]) -> list[str]:
-    """The types of messages, each run of one type once."""
-    return list(dict.fromkeys(message["type"] for message in messages))
+from tests.studio.simulator.sdk import NO_CONFIG, Namespaces, history, kinds, named, stack
+from tests.studio.simulator.wire import GEMMA, NOMIC, QWEN, chat
 
 
 class ListTests(Namespaces):
@@ -122,142 +77,6 @@ class ListTests(Namespaces):
         self.assertEqual(self.llm.call("getInstanceProcessingState", state)["status"], "generating")
         self.studio.clock.pump([100] * 4)
         self.assertEqual(self.llm.call("getInstanceProcessingState", state)["status"], "idle")
-
-
-class LoadTests(Namespaces):
-    def test_progress(self) -> None:
-        """First what will be loaded, then how far it is, then the instance, then the end; by the clock."""
-        self.begin(loadTime=10)
-        resolved, first = self.load(GEMMA, identifier="mine", ttlMs=5000)
-        self.assertEqual((resolved["type"], resolved["info"]["modelKey"]), ("resolved", GEMMA))
-        self.assertEqual(first, {"type": "progress", "progress": 0})
-        self.studio.clock.advance(5)
-        self.assertEqual(self.llm.messages()[-1]["progress"], 0.5)
-        self.assertEqual(self.loaded(), [QWEN])
-        self.studio.clock.pump([0.5] * 10)
-        *progress, success, close = self.llm.messages()
-        self.assertEqual(progress[-1], {"type": "progress", "progress": 1})
-        self.assertEqual(len(progress), STEPS // 2)
-        self.assertEqual((success["type"], success["info"]["identifier"]), ("success", "mine"))
-        self.assertEqual((success["info"]["ttlMs"], close["type"]), (5000, "channelClose"))
-        self.assertEqual(self.loaded(), [QWEN, "mine"])
-        self.studio.clock.advance(5)
-        self.assertEqual(self.loaded(), [QWEN])
-
-    def test_again(self) -> None:
-        """Without an identifier a second instance gets a number; one that is taken is an error."""
-        self.assertEqual(self.load(QWEN)[-2]["info"]["identifier"], f"{QWEN}:2")
-        error = self.load(QWEN, identifier=QWEN)[-1]["error"]
-        self.assertIn(QWEN, error["title"])
-        self.assertEqual(self.loaded(), [QWEN, f"{QWEN}:2"])
-
-    def test_rest(self) -> None:
-        """What an SDK loads is there for REST, with its own name and its own slots."""
-        self.load(GEMMA, identifier="mine", loadConfigStack=stack(llm_load_numParallelSessions=1))
-        model = self.studio.ask("/api/v1/models").json["models"][1]
-        (instance,) = model["loaded_instances"]
-        self.assertEqual((instance["id"], instance["config"]["parallel"]), ("mine", 1))
-        self.assertEqual(self.studio.ask("/v1/chat/completions", chat("hi", "mine")).json["model"], "mine")
-
-    def test_unknown(self) -> None:
-        """Only a key or a variant loads; half of a name does not, nor a model of the other kind."""
-        self.assertEqual(self.load(f"{QWEN}@q4_k_m")[-1]["type"], "channelClose")
-        for key in ("nope", "qwen3-8b"):
-            error = self.load(key)[-1]["error"]
-            self.assertEqual(
-                (error["displayData"]["code"], error["displayData"]["path"]), ("generic.pathNotFound", key)
-            )
-        data = self.load(NOMIC)[-1]["error"]["displayData"]
-        self.assertEqual((data["actualDomain"], data["expectedDomain"]), ("embedding", "llm"))
-
-    def test_cancel(self) -> None:
-        """A load that is taken back ends, and leaves nothing."""
-        self.begin(loadTime=10)
-        self.load(GEMMA)
-        self.studio.clock.advance(2)
-        self.llm.cancel()
-        self.assertEqual(self.llm.messages()[-1]["type"], "channelError")
-        self.studio.clock.advance(20)
-        self.assertEqual(self.loaded(), [QWEN])
-        self.assertEqual(self.studio.simulator.shelf.instances(20), self.studio.simulator.shelf.instances(0))
-
-    def test_failure(self) -> None:
-        """A load that fails says why, after its time."""
-        self.begin(loadTime=2, failLoad="no memory")
-        self.load(GEMMA)
-        self.studio.clock.pump([0.1] * 21)
-        error = self.llm.messages()[-1]["error"]
-        self.assertEqual((error["title"], error["cause"]), ("Error loading model.", "no memory"))
-        self.assertEqual(self.loaded(), [QWEN])
-
-    def test_connectionLost(self) -> None:
-        """A load goes on although the connection is lost."""
-        self.begin(loadTime=2)
-        self.load(GEMMA)
-        self.llm.connection.leave()
-        self.studio.clock.pump([0.1] * 21)
-        self.llm = Sdk.authenticated(self.studio)
-        self.assertEqual(self.loaded(), [QWEN, GEMMA])
-
-    def test_dropped(self) -> None:
-        """The connection is cut in the middle of the progress, and the model loaded all the same."""
-        self.begin(loadTime=2, dropSocket=0.5)
-        self.load(GEMMA)
-        self.studio.clock.pump([0.1] * 8)
-        self.assertFalse(self.llm.closed)
-        self.studio.clock.pump([0.1] * 13)
-        self.assertTrue(self.llm.closed)
-        self.llm = Sdk.authenticated(self.studio)
-        self.assertEqual(self.loaded(), [QWEN, GEMMA])
-
-    def test_unload(self) -> None:
-        """An instance is unloaded by its identifier; whoever waits for it is told; an unknown one is an error."""
-        self.assertIsNone(self.llm.call("unloadModel", {"identifier": QWEN}))
-        self.assertEqual(self.loaded(), [])
-        error = self.llm.call("unloadModel", {"identifier": QWEN})
-        self.assertEqual(error["displayData"]["code"], "generic.identifierNotFound")
-
-    def test_forbidden(self) -> None:
-        """Without the permission nothing is loaded and nothing unloaded; what is there can be got."""
-        self.begin(forbidManagement=True)
-        errors = [self.load(GEMMA)[-1], self.obtain(GEMMA)[-1]]
-        self.assertEqual({each["error"]["title"] for each in errors}, {"Permission denied"})
-        self.assertEqual(self.llm.call("unloadModel", {"identifier": QWEN})["title"], "Permission denied")
-        self.assertEqual(kinds(self.obtain(QWEN)), ["alreadyLoaded", "channelClose"])
-        self.assertEqual(self.loaded(), [QWEN])
-
-
-class GetOrLoadTests(Namespaces):
-    def test_loaded(self) -> None:
-        """What is loaded is got, by its identifier or its key."""
-        for name in (QWEN, "qwen3-8b"):
-            found, close = self.obtain(name)
-            self.assertEqual((found["type"], found["info"]["identifier"]), ("alreadyLoaded", QWEN))
-            self.assertEqual(close["type"], "channelClose")
-
-    def test_justInTime(self) -> None:
-        """What is not is loaded just in time, for an hour or as long as is said, and evicts what was loaded so."""
-        said = self.obtain(GEMMA)
-        self.assertEqual(kinds(said), ["startLoading", "loadProgress", "loadSuccess", "channelClose"])
-        self.assertEqual((said[0]["identifier"], said[0]["info"]["modelKey"]), (GEMMA, GEMMA))
-        self.assertEqual(said[-2]["info"]["ttlMs"], 3_600_000)
-        said = self.obtain(GPT_OSS, loadTtlMs=1500)
-        self.assertEqual(said[1]["type"], "unloadingOtherJITModel")
-        self.assertEqual(said[1]["info"]["identifier"], GEMMA)
-        self.assertEqual(said[-2]["info"]["ttlMs"], 1500)
-        self.assertEqual(self.loaded(), [QWEN, GPT_OSS])
-
-    def test_cancel(self) -> None:
-        """It can be taken back."""
-        self.begin(loadTime=5)
-        self.obtain(GEMMA)
-        self.llm.cancel()
-        self.assertEqual(self.llm.messages()[-1]["type"], "channelError")
-        self.assertEqual(self.loaded(), [QWEN])
-
-    def test_unknown(self) -> None:
-        """What is not downloaded cannot be got."""
-        self.assertEqual(self.obtain("nope")[-1]["error"]["displayData"]["code"], "generic.pathNotFound")
 
 
 class PredictTests(Namespaces):
@@ -356,6 +175,20 @@ class PredictTests(Namespaces):
         self.studio.clock.pump([60] * 3)
         said = self.llm.messages(9)
         self.assertEqual(said[-2]["stats"]["predictedTokensCount"], 100)
+
+    def test_slowReaderCancels(self) -> None:
+        """Of two predictions for a client that does not read, one can be cancelled, and the other goes on."""
+        self.predict("hi")
+        self.llm.take()
+        self.llm.connection.channel.pauseProducing()
+        parameter = {"modelSpecifier": named(QWEN), "history": history("hi"), "predictionConfigStack": NO_CONFIG}
+        for channelId in (1, 2):
+            self.llm.create("predict", parameter, channelId)
+        self.llm.cancel(1)
+        self.assertEqual(self.studio.simulator.generating, 1)
+        self.llm.connection.channel.resumeProducing()
+        ends = [packet["channelId"] for packet in self.llm.take() if packet["type"] == "channelClose"]
+        self.assertEqual(ends, [1, 2])
 
 
 class TextTests(Namespaces):

@@ -164,14 +164,6 @@ class LoadTests(Shelves):
         self.now += 5
         self.assertEqual(self.loaded(), [QWEN])
 
-    def test_ready(self) -> None:
-        """What is still loading is not ready, nor is what is of another kind."""
-        self.load(ttl=None, jit=False, switches={"loadTime": 5})
-        self.assertEqual([instance.id for instance in self.shelf.ready(self.now, LANGUAGE)], [QWEN])
-        self.now += 5
-        self.assertEqual(len(self.shelf.ready(self.now, LANGUAGE)), 2)
-        self.assertEqual(self.shelf.ready(self.now, EMBEDDING), [])
-
     def test_unloadedTwice(self) -> None:
         """To unload what is gone already takes nothing else away."""
         first = self.load(ttl=None, jit=False, identifier="mine")

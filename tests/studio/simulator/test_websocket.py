@@ -68,11 +68,16 @@ class AuthenticationTests(SynchronousTestCase):
             self.assertEqual(self.enter("guest:1", "p"), ({"success": True}, False))
 
     def test_taken(self) -> None:
-        """Whoever comes first under a name keeps it."""
-        self.enter("me", "p")
+        """Whoever comes first under a name keeps it, until the last connection has gone."""
+        first, second = Sdk(self.studio), Sdk(self.studio)
+        first.authenticate("me", "p")
+        second.authenticate("me", "p")
+        first.connection.leave()
         answer, closed = self.enter("me", "q")
         error = 'Failed to validate client: Invalid client passkey for client "me"'
         self.assertEqual((answer, closed), ({"success": False, "error": error}, True))
+        second.connection.leave()
+        self.assertEqual(self.enter("me", "q"), ({"success": True}, False))
 
     def test_token(self) -> None:
         """Where a token is required its halves let in, and nothing else does."""
@@ -147,6 +152,11 @@ class ConversationTests(SynchronousTestCase):
         self.assertTrue(self.sdk.closed)
         self.studio.clock.pump([1] * 6)
         self.assertEqual(self.sdk.take(), [])
+
+    def test_garbage(self) -> None:
+        """What is no frame closes the connection."""
+        self.sdk.connection.channel.dataReceived(b"\xff" * 50)
+        self.assertTrue(self.sdk.closed)
 
     def test_lines(self) -> None:
         """There is a line for each connection that ends."""

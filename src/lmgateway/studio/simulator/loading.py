@@ -51,7 +51,7 @@ class Loading:
 
     async def run(self, progress: Callable[[float], object]) -> None:
         """
-        Wait for the end. Cancelling takes the instance off the shelf.
+        Wait for the end. Cancelling takes the instance off the shelf, unless somebody else is waiting for it, too.
 
         :param progress: is called with numbers that grow from 0 to 1.
         :raise LoadError: the load failed, or somebody unloaded the instance.
@@ -63,7 +63,8 @@ class Loading:
             if self._evicted:
                 raise LoadError(MODEL_UNLOADED) from None
             self._instance.users.discard(self)
-            self._shelf.unload(self._instance)
+            if not self._instance.users:
+                self._shelf.unload(self._instance)
             raise
         finally:
             self._instance.users.discard(self)

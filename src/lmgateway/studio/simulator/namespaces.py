@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import Annotated, Any
 
-from msgspec import Meta, Struct
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
@@ -19,6 +17,19 @@ from lmgateway.studio.simulator.loadconfig import fromStack, toFields
 from lmgateway.studio.simulator.loading import LoadError, Loading
 from lmgateway.studio.simulator.modelinfo import domainOf, instanceInfo, modelInfo
 from lmgateway.studio.simulator.models import EMBEDDING, LANGUAGE, Kind, Model
+from lmgateway.studio.simulator.parameters import (
+    ByReference,
+    Embed,
+    GetOrLoad,
+    Identified,
+    LoadModel,
+    Predict,
+    Query,
+    Specified,
+    Specifier,
+    Template,
+    Text,
+)
 from lmgateway.studio.simulator.port import Call, Channel, Namespace, Nothing, Talk
 from lmgateway.studio.simulator.predict import SdkPrediction, turnOf
 from lmgateway.studio.simulator.prediction import Phase, Prediction
@@ -33,90 +44,6 @@ OTHERS = ("diagnostics", "files", "plugins", "repository", "runtime")
 """Namespaces that clients may connect to, and that have nothing here."""
 
 _VOCABULARY = 151_936
-Milliseconds = Annotated[int, Meta(ge=1)]
-
-
-class Query(Struct, frozen=True):
-    """Which loaded model is meant; what is not said does not matter."""
-
-    domain: str | None = None
-    identifier: str | None = None
-    path: str | None = None
-    vision: bool | None = None
-
-
-class ByQuery(Struct, frozen=True, tag_field="type", tag="query"):
-    """A model by what it is like."""
-
-    query: Query
-
-
-class ByReference(Struct, frozen=True, tag_field="type", tag="instanceReference"):
-    """A model by its instance."""
-
-    instanceReference: str
-
-
-Specifier = ByQuery | ByReference
-
-
-class LoadModel(Struct, frozen=True):
-    """What ``loadModel`` is created with."""
-
-    modelKey: str
-    loadConfigStack: dict[str, Any]
-    identifier: str | None = None
-    ttlMs: Milliseconds | None = None
-
-
-class GetOrLoad(Struct, frozen=True):
-    """What ``getOrLoad`` is created with."""
-
-    identifier: str
-    loadConfigStack: dict[str, Any]
-    loadTtlMs: Milliseconds | None = None
-
-
-class Identified(Struct, frozen=True):
-    """The parameter of ``unloadModel``."""
-
-    identifier: str
-
-
-class Specified(Struct, frozen=True):
-    """The parameter of calls about one model."""
-
-    specifier: Specifier
-    throwIfNotFound: bool = True
-
-
-class Text(Struct, frozen=True):
-    """The parameter of ``tokenize`` and ``countTokens``."""
-
-    specifier: Specifier
-    inputString: str
-
-
-class Embed(Struct, frozen=True):
-    """The parameter of ``embedString``."""
-
-    modelSpecifier: Specifier
-    inputString: str
-
-
-class Predict(Struct, frozen=True):
-    """What ``predict`` is created with."""
-
-    modelSpecifier: Specifier
-    history: dict[str, Any]
-    predictionConfigStack: dict[str, Any]
-
-
-class Template(Struct, frozen=True):
-    """The parameter of ``applyPromptTemplate``."""
-
-    specifier: Specifier
-    history: dict[str, Any]
 
 
 class ModelEndpoints:
@@ -180,7 +107,7 @@ class ModelEndpoints:
 
     async def _unloadModel(self, parameter: Identified) -> object:
         self._permit()
-        for instance in self._loaded():
+        for instance in self._instances():
             if instance.id == parameter.identifier:
                 self._simulator.shelf.unload(instance)
                 return None
@@ -229,22 +156,27 @@ class ModelEndpoints:
         channel.say("success", info=instanceInfo(instance))
 
     async def _getOrLoad(self, parameter: GetOrLoad, channel: Channel) -> None:
-        """One that is there, or one just in time."""
-        for instance in self._loaded():
-            if parameter.identifier in {instance.id, *instance.model.names}:
-                channel.say("alreadyLoaded", info=instanceInfo(instance))
-                return
+        """One that is there, one that is on its way, or one just in time."""
+        name = parameter.identifier
+        found = [each for each in self._instances() if name in {each.id, *each.model.names}]
+        found.sort(key=lambda each: each.readyAt)
+        if found and found[0].readyAt <= self._clock.seconds():
+            channel.say("alreadyLoaded", info=instanceInfo(found[0]))
+            return
         self._permit()
-        model = self._downloaded(parameter.identifier)
-        ttl = JIT_TTL if parameter.loadTtlMs is None else parameter.loadTtlMs / 1000
+        model = found[0].model if found else self._downloaded(parameter.identifier)
         channel.say("startLoading", identifier=parameter.identifier, info=modelInfo(model))
+        instance = found[0] if found else self._justInTime(model, parameter, channel)
+        await self._load(instance, channel, "loadProgress")
+        channel.say("loadSuccess", info=instanceInfo(instance))
+
+    def _justInTime(self, model: Model, parameter: GetOrLoad, channel: Channel) -> Instance:
+        """A new instance, for which another may have to go."""
+        ttl = JIT_TTL if parameter.loadTtlMs is None else parameter.loadTtlMs / 1000
         shelf, now, behaviour = self._simulator.shelf, self._clock.seconds(), self._behaviour()
         for other in shelf.evictedBy(now, behaviour):
             channel.say("unloadingOtherJITModel", info=instanceInfo(other))
-        config = fromStack(parameter.loadConfigStack)
-        instance = shelf.load(model, now, behaviour, ttl=ttl, jit=True, config=config)
-        await self._load(instance, channel, "loadProgress")
-        channel.say("loadSuccess", info=instanceInfo(instance))
+        return shelf.load(model, now, behaviour, ttl=ttl, jit=True, config=fromStack(parameter.loadConfigStack))
 
     async def _load(self, instance: Instance, channel: Channel, kind: str) -> None:
         """Tell the progress of a load until it is done; it goes on though the connection be lost."""
@@ -292,10 +224,15 @@ class ModelEndpoints:
         if self._behaviour().forbidManagement:
             raise sdkerrors.denied()
 
+    def _instances(self) -> list[Instance]:
+        """What is loaded or loading."""
+        every = () if self._behaviour().noModels else self._simulator.shelf.instances(self._clock.seconds())
+        return [instance for instance in every if instance.model.kind in self._kinds]
+
     def _loaded(self) -> list[Instance]:
-        if self._behaviour().noModels:
-            return []
-        return self._simulator.shelf.ready(self._clock.seconds(), self._kinds)
+        """What is loaded."""
+        now = self._clock.seconds()
+        return [instance for instance in self._instances() if instance.readyAt <= now]
 
     def _names(self) -> list[str]:
         return [instance.id for instance in self._loaded()]

@@ -118,10 +118,6 @@ class Shelf:
                 del self._instances[instance.id]
         return tuple(self._instances.values())
 
-    def ready(self, now: float, kinds: frozenset[Kind]) -> list[Instance]:
-        """What is loaded of these kinds, without what is still loading."""
-        return [one for one in self.instances(now) if one.readyAt <= now and one.model.kind in kinds]
-
     def listed(self, now: float, behaviour: Behaviour) -> Iterator[Model]:
         """The models that lists show: every one while loading is just in time, else those that are loaded."""
         loaded = {instance.model.key for instance in self.instances(now)}

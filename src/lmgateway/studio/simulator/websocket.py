@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTim
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 from twisted.web.websocket import WebSocketProtocol, WebSocketResource, WebSocketTransport
-from wsproto.utilities import LocalProtocolError
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from zope.interface import implementer
 
 from lmgateway.studio.simulator import packets
@@ -47,7 +47,7 @@ class StudioSockets:
     def __init__(self, simulator: Simulator, clock: IReactorTime) -> None:
         self._simulator = simulator
         self._clock = clock
-        self._passkeys: dict[str, str] = {}
+        self._clients: dict[str, tuple[str, int]] = {}
 
     def wants(self, request: Request) -> bool:
         """Whether a request is the beginning of a WebSocket. Without SDKs there are none, and the request is any other."""
@@ -73,6 +73,8 @@ class StudioSockets:
         if isinstance(refusal, bytes):
             request.write(refusal)
             request.finish()
+        else:
+            _guard(request.channel)
 
     def buildProtocol(self, request: Request) -> WebSocketProtocol:
         """One connection."""
@@ -95,7 +97,7 @@ class StudioSockets:
     def refusal(self, request: Request, packet: Authentication) -> str | None:
         """
         Why a client may not come in, or None. The halves of the token let in where one is required; elsewhere whoever
-        comes first under a name keeps it.
+        comes first under a name keeps it while a connection lasts.
         """
         token = self._behaviour(request).requireToken
         given = f"sk-lm-{packet.clientIdentifier}:{packet.clientPasskey}"
@@ -103,9 +105,21 @@ class StudioSockets:
             if hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
                 return None
             return _NO_TOKEN if packet.clientIdentifier.startswith("guest:") else _WRONG_TOKEN
-        if self._passkeys.setdefault(packet.clientIdentifier, packet.clientPasskey) == packet.clientPasskey:
+        passkey, _ = self._clients.get(packet.clientIdentifier, (packet.clientPasskey, 0))
+        if passkey == packet.clientPasskey:
             return None
         return f'Failed to validate client: Invalid client passkey for client "{packet.clientIdentifier}"'
+
+    def hold(self, packet: Authentication) -> None:
+        """A client has come in."""
+        _, connections = self._clients.get(packet.clientIdentifier, ("", 0))
+        self._clients[packet.clientIdentifier] = (packet.clientPasskey, connections + 1)
+
+    def release(self, identifier: str) -> None:
+        """A connection of a client has gone."""
+        passkey, connections = self._clients.pop(identifier)
+        if connections > 1:
+            self._clients[identifier] = (passkey, connections - 1)
 
     def isMute(self, request: Request) -> bool:
         """Whether nothing is answered."""
@@ -154,7 +168,8 @@ class StudioSocket:
         self._port: Port | None = None
         self._client = ""
         self._lost = False
-        self._resumed: Deferred[None] | None = None
+        self._paused = False
+        self._waiting: set[Deferred[None]] = set()
 
     def negotiationStarted(self, transport: WebSocketTransport) -> None:
         """The request is being answered."""
@@ -187,6 +202,7 @@ class StudioSocket:
         self._forgetTimeout()
         if self._port is not None:
             self._sockets.tell("DEBUG", "Client disconnected.", f"Client={self._client}")
+            self._sockets.release(self._client)
             self._port.lose()
         self._sockets.note(f"GET {self._request.uri.decode('latin-1')} 101, the client left")
 
@@ -203,20 +219,22 @@ class StudioSocket:
             transport.abortConnection()
 
     async def room(self) -> None:
-        """Wait until the client has taken what was sent."""
-        while self._resumed is not None:
-            await self._resumed
+        """Wait until the client has taken what was sent; each channel for itself."""
+        while self._paused:
+            waiting: Deferred[None] = Deferred(self._waiting.discard)
+            self._waiting.add(waiting)
+            await waiting
 
     def pauseProducing(self) -> None:
         """The client reads too slowly."""
-        if self._resumed is None:
-            self._resumed = Deferred(self._forgetPause)
+        self._paused = True
 
     def resumeProducing(self) -> None:
         """The client has caught up."""
-        resumed, self._resumed = self._resumed, None
-        if resumed is not None:
-            resumed.callback(None)
+        self._paused = False
+        waiting, self._waiting = self._waiting, set()
+        for each in waiting:
+            each.callback(None)
 
     def stopProducing(self) -> None:
         """The connection is gone; that is told by other means."""
@@ -231,6 +249,7 @@ class StudioSocket:
             self._refuse(refusal)
             return
         self._forgetTimeout()
+        self._sockets.hold(packet)
         self._client = packet.clientIdentifier
         self._port = self._sockets.port(self._request, Line(self.send, self.cut, self.room), self._client)
         self._sockets.tell("DEBUG", "Client created.", f"Client={self._client}")
@@ -252,6 +271,15 @@ class StudioSocket:
         if timeout is not None:
             timeout.cancel()
 
-    def _forgetPause(self, resumed: Deferred[None]) -> None:
-        """Whoever waited for room does so no more."""
-        self._resumed = None
+
+def _guard(channel: Any) -> None:
+    """Have a connection closed on which something comes that is no WebSocket's, instead of raising out of it."""
+    receive = channel.dataReceived
+
+    def received(data: bytes) -> None:
+        try:
+            receive(data)
+        except RemoteProtocolError:
+            channel.transport.loseConnection()
+
+    channel.dataReceived = received
