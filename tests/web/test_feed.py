@@ -258,6 +258,7 @@ class SlowClientTests(FeedTestCase):
         self.assertTrue(slow.client.downstream.aborted)
         self.gateway.network.flush()
         self.assertNobodyLeft()
+        self.assertEqual([record.outcome for record in self.gateway.records], ["cut"])
 
     def test_vanishes(self) -> None:
         """Clients that vanish while they are behind, or are not, leave nothing behind."""

@@ -258,14 +258,16 @@ class StreamFollower:
         """End the answer, so that nothing seems to be missing; a client that is behind is not waited for."""
         request = self._request
         self._leave()
-        if not request.ended:
-            request.unregisterProducer()
-            if self._isPaused:
-                request.channel.abortConnection()
-            else:
-                request.finish()
-        if not self.done.called:
-            self.done.callback(None)
+        if request.ended:
+            return
+        request.unregisterProducer()
+        if self._isPaused:
+            # Whoever waits for ``done`` is told by the loss of the connection.
+            request.cut = True
+            request.channel.abortConnection()
+            return
+        request.finish()
+        self.done.callback(None)
 
     def pauseProducing(self) -> None:
         """The client is behind."""
