@@ -91,7 +91,7 @@ class AgentResponse:
             protocol.dataReceived(b"".join(waiting))
         self._isDelivering = False
         if self._ended is not None:
-            protocol.connectionLost(self._ended)
+            self._tellEnd(protocol, self._ended)
         elif not self._paused:
             self.resumeProducing()
 
@@ -101,8 +101,8 @@ class AgentResponse:
 
     @property
     def isAwaited(self) -> bool:
-        """Whether somebody takes the body."""
-        return self._consumer is not None
+        """Whether somebody takes the body, or took it."""
+        return self._consumer is not None or self._ended is not None
 
     # what the connection tells
 
@@ -120,7 +120,12 @@ class AgentResponse:
         self._ended = reason
         self._connection = None
         if self._consumer is not None and not self._isDelivering:
-            self._consumer.connectionLost(reason)
+            self._tellEnd(self._consumer, reason)
+
+    def _tellEnd(self, consumer: IProtocol, reason: Failure) -> None:
+        """Let go of each other, too: a ring of objects would be left to the garbage collector with each request."""
+        self._consumer = None
+        consumer.connectionLost(reason)
 
     # what the body's protocol asks of its transport
 
