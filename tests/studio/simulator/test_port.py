@@ -45,6 +45,7 @@ class Ports(SynchronousTestCase):
             "count": Talk(Number, self.count),
             "refuse": Talk(Nothing, self.refuseTalk),
             "wait": Talk(Nothing, self.talk),
+            "break": Talk(Nothing, self.breakTalk),
         }
         line = Line(lambda packet: self.sent.append(json.loads(packet)), lambda: self.events.append("cut"), self.room)
         self.port = Port(Namespace(calls, talks), line, lambda *complaint: self.complaints.append(complaint))
@@ -78,6 +79,10 @@ class Ports(SynchronousTestCase):
     async def refuseTalk(self, parameter: Nothing, channel: Channel) -> None:
         """Refuse."""
         raise SdkError("no")
+
+    async def breakTalk(self, parameter: Nothing, channel: Channel) -> None:
+        """Have a defect."""
+        raise ZeroDivisionError
 
     async def talk(self, parameter: Nothing, channel: Channel) -> None:
         """Wait, and say so."""
@@ -144,6 +149,7 @@ class CallTests(Ports):
         """What does not exist or does not fit is warned of, and not answered."""
         self.call("nope")
         self.call("double", {"n": "x"})
+        self.call("double", "\ud83d")
         self.say(type="signalSubscribe", endpoint="s", subscribeId=1)
         self.say(type="writableSignalSubscribe", endpoint="s", subscribeId=1)
         self.assertEqual(
@@ -151,11 +157,12 @@ class CallTests(Ports):
             [
                 "Received rpcCall for unknown endpoint, endpoint = nope",
                 "Received invalid parameter for rpcCall, endpointName = double",
+                "Received invalid parameter for rpcCall, endpointName = double",
                 "Received signalSubscribe for unknown endpoint, endpoint = s",
                 "Received writableSignalSubscribe for unknown endpoint, endpoint = s",
             ],
         )
-        self.assertEqual(len(self.sent), 4)
+        self.assertEqual(len(self.sent), 5)
 
     def test_fiveWarnings(self) -> None:
         """After five there are no more."""
@@ -198,6 +205,12 @@ class ChannelTests(Ports):
         self.assertEqual(self.complaints, [("refuse", "Error in channel handler: Error: no")])
         self.create("count", {"n": 0})
         self.assertEqual(self.sent[-1], {"type": "channelClose", "channelId": 4})
+
+    def test_defect(self) -> None:
+        """A defect of the simulator is logged, and the channel stays without an end."""
+        self.create("break")
+        self.assertEqual(self.sent, [])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_cancel(self) -> None:
         """The client takes back its wish: the work is cancelled and the channel closed."""

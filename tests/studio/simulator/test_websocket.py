@@ -158,6 +158,12 @@ class ConversationTests(SynchronousTestCase):
         self.sdk.connection.channel.dataReceived(b"\xff" * 50)
         self.assertTrue(self.sdk.closed)
 
+    def test_afterClose(self) -> None:
+        """What comes after a good-bye does no harm."""
+        self.sdk.close()
+        self.sdk.connection.channel.dataReceived(b"\x81\x80abcd")
+        self.assertTrue(self.sdk.closed)
+
     def test_lines(self) -> None:
         """There is a line for each connection that ends."""
         self.sdk.connection.leave()

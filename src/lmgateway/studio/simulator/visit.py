@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.studio.simulator.test_site -*-
+# -*- test-case-name: tests.studio.simulator.test_visit -*-
 """One HTTP request on its way through the simulator: switches, token, route, and what LM Studio's log says of it."""
 
 from __future__ import annotations

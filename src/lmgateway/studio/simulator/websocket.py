@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTim
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 from twisted.web.websocket import WebSocketProtocol, WebSocketResource, WebSocketTransport
-from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+from wsproto.utilities import LocalProtocolError
 from zope.interface import implementer
 
 from lmgateway.studio.simulator import packets
@@ -273,13 +273,13 @@ class StudioSocket:
 
 
 def _guard(channel: Any) -> None:
-    """Have a connection closed on which something comes that is no WebSocket's, instead of raising out of it."""
+    """Have a connection that goes on after its good-bye closed, instead of raising out of it."""
     receive = channel.dataReceived
 
     def received(data: bytes) -> None:
         try:
             receive(data)
-        except RemoteProtocolError:
+        except LocalProtocolError:
             channel.transport.loseConnection()
 
     channel.dataReceived = received
