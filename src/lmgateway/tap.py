@@ -47,7 +47,10 @@ class GatewayProcess(LoggedService):
         try:
             super().privilegedStartService()
         except StartError as error:
-            raise SystemExit(f"lmgateway: {error}") from None
+            # By now standard error is a part of twistd's log; whoever started this shall see it, too.
+            _log.error("Not started: {error}", error=str(error))
+            print(f"lmgateway: {error}", file=sys.__stderr__, flush=True)
+            raise SystemExit(1) from None
 
 
 def announceInLog(announcement: Announcement) -> None:

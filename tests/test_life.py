@@ -1,0 +1,229 @@
+"""
+The life of the process, in real processes: ``twistd lmgateway`` in front of ``lmgateway simulate``, on loopback, with signals.
+
+What a process says is waited for by reading its output; every wait ends with the process, or with the time that a test has.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.subprocesses import TWISTD
+
+LMGATEWAY = "from lmgateway.cli import main; main()"
+KEY = "a-key-for-tests"
+SECONDS = 30
+CHAT = {
+    "model": "qwen/qwen3-8b",
+    "stream": True,
+    "max_tokens": 24,
+    "messages": [{"role": "user", "content": "count to 99"}],
+}
+
+
+def freePort() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+class Running:
+    """A process whose output is read line by line."""
+
+    def __init__(self, *command: str, environ: Mapping[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(  # noqa: S603 - our own commands
+            [sys.executable, *command],
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environ or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+
+    def until(self, words: str) -> str:
+        """Read on until a line has these words."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if words in line:
+                return line
+        raise AssertionError(f"ended without {words!r}: {self.lines} {self.end()}")
+
+    def end(self, number: int | None = None) -> tuple[int, str]:
+        """Send a signal, wait for the end, and give the exit status and what was said on standard error."""
+        if number is not None:
+            self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=SECONDS)
+        self.lines += out.splitlines()
+        return self.process.returncode, err
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+class LifeTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.port = freePort()
+        self.upstream = freePort()
+        self.config = self.folder / "lmgateway.toml"
+        self.config.write_text("")
+
+    @contextmanager
+    def simulator(self, *options: str) -> Iterator[Running]:
+        with Running("-c", LMGATEWAY, "simulate", "--port", str(self.upstream), *options) as running:
+            running.until("listens on")
+            yield running
+
+    def gateway(self, **environ: str) -> Running:
+        """Start a gateway; ``environ`` changes its variables."""
+        variables = {
+            "LMSTUDIO_BASE_URL": f"http://127.0.0.1:{self.upstream}",
+            "GATEWAY_PORT": str(self.port),
+            "GATEWAY_API_KEY": KEY,
+            "GATEWAY_STATE_DIR": str(self.folder / "state"),
+            **environ,
+        }
+        return Running("-c", TWISTD, "-n", "--pidfile=", "lmgateway", "--config", str(self.config), environ=variables)
+
+    def ask(self, method: str, path: str, body: object = None, key: str | None = KEY) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        headers = {"Content-Type": "application/json", **({"X-API-Key": key} if key else {})}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        return answer.status, json.loads(data)
+
+    def stream(self) -> http.client.HTTPResponse:
+        """Begin a stream, and read its first line."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        connection.request(
+            "POST", "/v1/chat/completions", json.dumps(CHAT), {"Content-Type": "application/json", "X-API-Key": KEY}
+        )
+        answer = connection.getresponse()
+        self.assertEqual(answer.status, 200)
+        self.assertTrue(answer.readline().startswith(b"data: "))
+        return answer
+
+    def test_variablesSuffice(self) -> None:
+        """With nothing but variables there is a working gateway; it asks for the key, and ends with 0."""
+        with self.simulator(), self.gateway() as gateway:
+            gateway.until(f"http://127.0.0.1:{self.port}")
+            self.assertEqual(self.ask("GET", "/v1/models")[0], 200)
+            self.assertEqual(self.ask("GET", "/v1/models", key=None)[0], 401)
+            self.assertEqual(self.ask("GET", "/health/ready", key=None)[0], 200)
+            self.assertEqual(gateway.end(signal.SIGTERM), (0, ""))
+
+    def test_termLetsAnswersFinish(self) -> None:
+        """SIGTERM: nobody new is let in, what runs is finished to its last byte, and the status is 0."""
+        with self.simulator("--tokens-per-second", "40"), self.gateway() as gateway:
+            gateway.until("Serving at")
+            answer = self.stream()
+            gateway.process.send_signal(signal.SIGTERM)
+            self.assertTrue(answer.read().endswith(b"data: [DONE]\n\n"))
+            self.assertEqual(gateway.end(), (0, ""))
+            self.assertRaises(ConnectionRefusedError, self.ask, "GET", "/health")
+
+    def test_drainHasAnEnd(self) -> None:
+        """What still runs when the drain's time is over is cut off, and the status is 0 all the same."""
+        self.config.write_text('[limits]\ndrainTimeout = "200ms"\n')
+        with self.simulator("--tokens-per-second", "1"), self.gateway() as gateway:
+            gateway.until("Serving at")
+            answer = self.stream()
+            gateway.process.send_signal(signal.SIGTERM)
+            self.assertRaises((http.client.IncompleteRead, ConnectionError), answer.read)
+            self.assertEqual(gateway.end()[0], 0)
+
+    def test_hangUpReadsAgain(self) -> None:
+        """SIGHUP: other settings count from then on, and what runs goes on; a bad file is told, and changes nothing."""
+        with self.simulator("--tokens-per-second", "40"), self.gateway(GATEWAY_API_KEY="") as gateway:
+            gateway.until("Serving at")
+            self.assertEqual(self.ask("GET", "/v1/models", key=None)[0], 200)
+            answer = self.stream()
+            self.config.write_text('[access]\napiKey = "another-key"\n')
+            gateway.process.send_signal(signal.SIGHUP)
+            gateway.until("was read again")
+            self.assertEqual(self.ask("GET", "/v1/models", key=None)[0], 401)
+            self.assertEqual(self.ask("GET", "/v1/models", key="another-key")[0], 200)
+            self.config.write_text("[access]\nnothing = 1\n")
+            gateway.process.send_signal(signal.SIGHUP)
+            self.assertIn("access.nothing", gateway.until("was not read again"))
+            self.assertEqual(self.ask("GET", "/v1/models", key="another-key")[0], 200)
+            self.assertTrue(answer.read().endswith(b"data: [DONE]\n\n"))
+            self.assertEqual(gateway.end(signal.SIGTERM)[0], 0)
+
+    def test_killLosesNothingConfirmed(self) -> None:
+        """Kill -9 right after an answer: the next start has what it confirmed."""
+        for number in range(3):
+            with self.gateway() as gateway:
+                gateway.until("Serving at")
+                self.assertEqual(self.ask("POST", "/admin/models/activate", {"modelKey": f"model-{number}"})[0], 200)
+                gateway.end(signal.SIGKILL)
+            with self.gateway() as gateway:
+                gateway.until("Serving at")
+                self.assertEqual(self.ask("GET", "/debug/status")[1]["activeModel"]["modelKey"], f"model-{number}")
+                gateway.end(signal.SIGKILL)
+
+    def test_generatedKey(self) -> None:
+        """Beyond loopback a key is made, shown once, kept as a digest, and asked for from then on."""
+        environ = {"GATEWAY_API_KEY": "", "GATEWAY_HOST": "0.0.0.0"}
+        with self.simulator(), self.gateway(**environ) as gateway:
+            key = gateway.until("lmg_").split()[-1]
+            gateway.until("Serving at")
+            self.assertEqual(self.ask("GET", "/v1/models", key=key)[0], 200)
+            self.assertEqual(self.ask("GET", "/v1/models", key=None)[0], 401)
+            gateway.end(signal.SIGTERM)
+            self.assertNotIn(key, "".join(gateway.lines[1:]))
+            for file in (self.folder / "state").iterdir():
+                self.assertNotIn(key.encode(), file.read_bytes())
+            with self.gateway(**environ) as again:
+                again.until("Serving at")
+                self.assertEqual(self.ask("GET", "/v1/models", key=key)[0], 200)
+                again.end(signal.SIGTERM)
+                self.assertNotIn("lmg_", "".join(again.lines))
+
+    def refused(self, gateway: Running) -> str:
+        """Give the one line that a refused start says."""
+        status, said = gateway.end()
+        self.assertEqual((status, said.count("\n"), "Traceback" in said), (1, 1, False), said)
+        return said
+
+    def test_damagedState(self) -> None:
+        """A damaged state file stops the start, with one line, and is left as it is."""
+        file = self.folder / "state" / "state.sqlite3"
+        file.parent.mkdir()
+        file.write_bytes(b"no database at all" * 100)
+        with self.gateway() as gateway:
+            self.assertIn("state", self.refused(gateway))
+        self.assertEqual(file.read_bytes(), b"no database at all" * 100)
+
+    def test_secondInstance(self) -> None:
+        """Two gateways do not share a state folder, nor a port; the second one says so."""
+        with self.gateway() as first:
+            first.until("Serving at")
+            with self.gateway(GATEWAY_PORT=str(freePort())) as second:
+                self.assertIn("another", self.refused(second).lower())
+            with self.gateway(GATEWAY_STATE_DIR=str(self.folder / "other")) as second:
+                self.assertIn(str(self.port), self.refused(second))
