@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -71,7 +71,7 @@ class Running:
         self.lines += out.splitlines()
         return self.process.returncode, err
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
