@@ -18,6 +18,9 @@ COMMANDS: Mapping[str, str] = {
     "check": "lmgateway.commands.check:check",
     "run": "lmgateway.commands.run:run",
     "simulate": "lmgateway.commands.simulate:simulate",
+    "status": "lmgateway.commands.status:status",
+    "tail": "lmgateway.commands.tail:tail",
+    "usage": "lmgateway.commands.usage:usage",
 }
 """Where each subcommand is, as ``module:attribute``."""
 

@@ -261,6 +261,11 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(told["first"], 1)
         self.assertLess(len(told["many"]), 20)
 
+    def test_manyValues(self) -> None:
+        """However small its values are, an event holds no more of them than fit."""
+        told = self.encode({"first": 1, "numbers": [0] * 100_000, "empty": [[]] * 100_000})
+        self.assertLess(len(told["numbers"]), LONGEST_EVENT)
+
     def test_hostileNames(self) -> None:
         """Markup and control characters come out as they went in, escaped; half a character becomes a replacement."""
         self.assertEqual(self.encode({"key": '<script>"\0\x1b[2J\r\n\x85'}), {"key": '<script>"\0\x1b[2J\r\n\x85'})
