@@ -66,8 +66,8 @@ class FollowTests(SynchronousTestCase):
         )
 
     def test_idKept(self) -> None:
-        """A connection on which nothing came does not make it forget where it was."""
-        follower = self.follow(events(event(7)), events(), events(), GONE)
+        """A connection on which nothing came, or nothing with an id, does not make it forget where it was."""
+        follower = self.follow(events(event(7)), events(), events(b"data: {}\n\n"), GONE)
         self.untilGone(follower)
         self.assertEqual(self.idsAsked(), [None, "7", "7", "7"])
 

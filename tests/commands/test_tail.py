@@ -74,6 +74,7 @@ class LineTests(SynchronousTestCase):
         usage = {"promptTokens": None, "completionTokens": 5, "estimated": True}
         words = self.words(eventOf("inference_complete", requestId="r", status=200, totalTimeMs=1, tokenUsage=usage))
         self.assertIn("- + ~5 tokens", words)
+        self.assertIn("first after - ms", self.words(eventOf("inference_first_token", requestId="r", ttftMs=10**400)))
 
     def test_error(self) -> None:
         """An error says what failed, and how."""

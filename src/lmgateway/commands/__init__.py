@@ -1,1 +1,1 @@
-"""The subcommands of ``lmgateway``, one module each; :mod:`lmgateway.cli` only gathers them."""
+"""The subcommands of ``lmgateway``, one module each, and what several of them need; :mod:`lmgateway.cli` only gathers them."""

@@ -203,7 +203,7 @@ def readJson(text: bytes | str) -> Any:
 
 def jsonText(value: object, indent: int | None = None) -> str:
     """Write JSON that drives no terminal: all of it is printable ASCII."""
-    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
+    return json.dumps(value, indent=indent)
 
 
 def asksGateway(command: Callable[..., None]) -> Callable[..., None]:
