@@ -60,7 +60,6 @@ class GatewayRoot(Resource):
         if route.kind == "proxy":
             self._proxy.render(request)
         else:
-            request.splitPath()
             api = self._apis.get(request.path) or self._apis[b"/" + request.path.split(b"/", 2)[1]]
             api.render(request)
         return NOT_DONE_YET

@@ -144,11 +144,6 @@ class GatewayRequest(Request):
         arguments: dict[bytes, list[bytes]] = parse_qs(self.uri.partition(b"?")[2], True)
         return arguments
 
-    def splitPath(self) -> None:
-        """Have resources walk the path from its beginning."""
-        self.prepath = []
-        self.postpath = [unquote_to_bytes(segment) for segment in self.path[1:].split(b"/")]
-
     def processingFailed(self, reason: Failure) -> Failure:
         """Answer a defect of ours: with an error where nothing was sent yet, else by cutting the answer off."""
         self._log.failure("Defect while answering {request.requestId}", reason, request=self)
