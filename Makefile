@@ -36,6 +36,7 @@ lowest: $(LOWEST)/.installed
 
 e2e: $(VENV)/.dev
 	@$(VENV)/bin/python e2e/run.py
+	@$(VENV)/bin/python e2e/lmstudio_sdks.py
 
 bench: $(VENV)/.dev
 	@$(VENV)/bin/python bench/run.py

@@ -136,6 +136,19 @@ class LifeTests(SynchronousTestCase):
             self.assertEqual(self.ask("GET", "/health/ready", key=None)[0], 200)
             self.assertEqual(gateway.end(signal.SIGTERM), (0, ""))
 
+    def test_severalListeners(self) -> None:
+        """Every endpoint that is named is served, a unix socket too: whoever comes by it is on this machine."""
+        path = self.folder / "socket"
+        self.config.write_text(f'[listen]\nendpoints = ["unix:{path}", "tcp:{self.port}:interface=127.0.0.1"]\n')
+        with self.gateway() as gateway:
+            gateway.until("Serving at")
+            self.assertEqual(self.ask("GET", "/health")[0], 200)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+                client.sendall(b"GET /debug/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                self.assertIn(b"401 Unauthorized", client.recv(65536))
+            self.assertEqual(gateway.end(signal.SIGTERM)[0], 0)
+
     def test_termLetsAnswersFinish(self) -> None:
         """SIGTERM: nobody new is let in, what runs is finished to its last byte, and the status is 0."""
         with self.simulator("--tokens-per-second", "40"), self.gateway() as gateway:

@@ -84,6 +84,8 @@ class DecoderTests(SynchronousTestCase):
     @example(b"\xef\xbb\xbfdata: x\r\n\r\n", [1, 2, 10, 11, 12])
     @example(b"data: \xf0\x9f\x98\x80\r\r", [7, 8, 9])
     @example(b"id: 1\n\nid\n\ndata\n\n", [])
+    @example(b"\n\xef\xbb\xbfdata: x\n\n\xef\xbb\xbf\xef\xbb\xbf\n", [])
+    @example(b"retry: 123456789\n\nretry: 1234567890\n\n", [])
     def test_anyChunking(self, stream: bytes, places: list[int]) -> None:
         """Whatever the stream and however it is cut, the events, the last id and the retry are those of the standard."""
         self.assertEqual(read(cut(stream, places)), reference(stream))

@@ -110,6 +110,7 @@ class StreamTests(FeedTestCase):
             Following(self.gateway, "?since=3", {"Last-Event-ID": "1"}),
         ):
             self.assertEqual(following.told, [("connected", "1"), ("error", "2"), ("error", "3")])
+            self.assertEqual(following.hello, "Connected. Events follow from 2 on.")
 
     def test_fromTheOldest(self) -> None:
         """since=0 begins with the oldest event held, and nothing is missing."""
@@ -403,6 +404,7 @@ class PollTests(FeedTestCase):
 
     def test_waits(self) -> None:
         """Without anything to tell it waits until something happens that is wanted."""
+        before = len(self.gateway.network.clock.getDelayedCalls())
         client = self.waiting("?types=error&timeout=60")
         self.happen("debug_log")
         self.gateway.network.advance(5)
@@ -411,6 +413,7 @@ class PollTests(FeedTestCase):
         told = client.answers[0].json()
         self.assertEqual(([event["id"] for event in told["events"]], told["next"]), ([2], 3))
         self.assertNobodyLeft()
+        self.assertEqual(len(self.gateway.network.clock.getDelayedCalls()), before)
 
     def test_timeout(self) -> None:
         """After the time-out, thirty seconds unless told, there is an empty list; 0 does not wait at all."""

@@ -152,8 +152,27 @@ class RoundsTests(SynchronousTestCase):
             self.rounds.leave(reader)
             self.rounds.leave(reader)
         self.assertEqual((self.clock.getDelayedCalls(), self.journal._waiting, len(self.rounds)), ([], [], 0))
+        self.assertEqual((len(self.rounds._due), self.rounds._edition._frames), (0, {}))
         self.happen()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_comingBack(self) -> None:
+        """When somebody comes after the last one has left, all goes on: events and heartbeats."""
+        for reader in self.readers(2):
+            self.rounds.leave(reader)
+        (reader,) = self.readers(1)
+        self.happen()
+        self.pass_(HEARTBEAT_SECONDS)
+        self.assertEqual((len(reader.events), b"".join(reader.data).count(b":\n")), (1, 1))
+
+    def test_distance(self) -> None:
+        """However fast events come, nobody is served more often than turns may be."""
+        (reader,) = self.readers(1)
+        for _ in range(1000):
+            self.happen()
+            self.clock.advance(TURN_SECONDS / 10)
+        self.assertLessEqual(len(reader.served), 102)
+        self.assertGreater(len(reader.events), 950)
 
     def test_leavesWhileServed(self) -> None:
         """Followers that end while they are served take nothing from the others."""
@@ -248,6 +267,12 @@ class EditionTests(SynchronousTestCase):
         self.journal.record("debug_log", {})
         self.assertEqual(len(EventStreamDecoder().feed(self.edition.framesAt(31, frozenset({"debug_log"})).data)), 1)
         self.assertEqual(self.edition.framesAt(31, frozenset({"error"})).data, b"")
+
+    def test_shared(self) -> None:
+        """What one place is sent is written once, others between or not."""
+        first = self.edition.framesAt(25, None)
+        self.edition.framesAt(26, None)
+        self.assertIs(self.edition.framesAt(25, None), first)
 
     def test_keepsLittle(self) -> None:
         """Followers in a thousand different places do not fill the memory."""

@@ -205,8 +205,6 @@ class Rounds:
         self._turnCall = self._beatCall = None
         self._due.clear()
         self._edition = Edition(self.journal, self._clock.seconds, b"")
-        self._isWanted = False
-        self._comment = b""
         self.journal.forgetWaiter(self.ask)
 
 
@@ -266,7 +264,7 @@ class StreamFollower:
             request.cut = True
             request.channel.abortConnection()
             return
-        request.finish()
+        # With this the handler returns, and Klein finishes the answer.
         self.done.callback(None)
 
     def pauseProducing(self) -> None:

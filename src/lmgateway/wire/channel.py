@@ -41,6 +41,9 @@ STASH_LIMIT = 64 * 1024
 PARSED_AT_ONCE = 4 * 1024
 """Bytes that are parsed at a time where they may hold many requests: the smallest takes fifty times its bytes to wait."""
 
+LOCAL = "127.0.0.1"
+"""The address of whoever comes by a unix socket: it has none, and is on this machine."""
+
 LINGER_BYTES = 1024 * 1024
 """
 How much is still read and thrown away when a connection ends before what the client sends does. A connection that is closed
@@ -88,7 +91,7 @@ class GatewayChannel(Protocol):
         self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
         if secure := self.isSecure():
             self._deadlines.handshakeBegun(self.site.now())
-        self._parser = RequestParser(self, self.site.limits, getattr(self._peer, "host", ""), secure=secure)
+        self._parser = RequestParser(self, self.site.limits, getattr(self._peer, "host", LOCAL), secure=secure)
         self.transport.registerProducer(self, True)
         self.site.opened(self)
 
