@@ -21,6 +21,10 @@ from lmgateway.telemetry.usage_chunk import UsageChunkRemover
 from lmgateway.wire.request import GatewayRequest
 
 
+LONGEST_MODEL = 500
+"""Characters of a model's name that are remembered. Clients write it, and a thousand requests are remembered."""
+
+
 class IReaderMaker(Protocol):
     """Makes what reads an answer."""
 
@@ -164,7 +168,7 @@ class Watching:
             client=head.peer,
             startedAt=request.startedAt,
             cancel=request.cancel,
-            model=rewritten.model,
+            model=rewritten.model[:LONGEST_MODEL] if rewritten.model is not None else None,
             stream=rewritten.stream,
             injected=rewritten.injected,
             sentAt=self._clock.seconds(),
