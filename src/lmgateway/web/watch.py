@@ -20,7 +20,6 @@ from lmgateway.telemetry.exchanges import Exchanges
 from lmgateway.telemetry.usage_chunk import UsageChunkRemover
 from lmgateway.wire.request import GatewayRequest
 
-
 LONGEST_MODEL = 500
 """Characters of a model's name that are remembered. Clients write it, and a thousand requests are remembered."""
 
