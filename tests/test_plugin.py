@@ -47,7 +47,11 @@ class PluginTests(SynchronousTestCase):
 class TacTests(SynchronousTestCase):
     def test_loads(self) -> None:
         """The ``.tac`` file makes an application out of the environment alone, with our observer for its log."""
-        environ = {"GATEWAY_STATE_DIR": str(temporaryFolder(self)), "PYTHONPATH": str(TREE / "src")}
+        environ = {
+            "GATEWAY_PORT": "0",
+            "GATEWAY_STATE_DIR": str(temporaryFolder(self)),
+            "PYTHONPATH": str(TREE / "src"),
+        }
         printed = runPython(
             "import sys;"
             "from twisted.application.service import IService, loadApplication;"

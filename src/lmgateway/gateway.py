@@ -8,12 +8,14 @@ accepted, running answers finish, then the state is closed.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
@@ -21,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
-from lmgateway.errors import Unauthenticated
+from lmgateway.errors import Unauthenticated, Unavailable
 from lmgateway.interfaces import IUpstream
 from lmgateway.ledger import UsageLedger
 from lmgateway.message import Principal, RequestHead
@@ -29,7 +31,9 @@ from lmgateway.policy.authentication import digestOf, generateKey
 from lmgateway.policy.injection import MemberSplicer
 from lmgateway.policy.stream_options import UsageAsking
 from lmgateway.settings import Settings
-from lmgateway.state import KeyDigests, StateStore, StoredActiveModel
+from lmgateway.specs import defaultAllow
+from lmgateway.state import KeyDigests, StateStore, StoredActiveModel, StoredKey
+from lmgateway.statefile import StateError
 from lmgateway.telemetry.accesslog import AccessRecord
 from lmgateway.telemetry.captures import Captures
 from lmgateway.telemetry.events import ExchangeEvents
@@ -130,13 +134,12 @@ class Gateway(MultiService):
         self._proxy = ProxyResource(
             rules, self._upstream, MemberSplicer(), self._active, watching, self._state, asking, reactor
         )
+        self._debug = DebugApi(self._exchanges, self._metrics, self._captures, self._active, self._state, reactor)
         self._root = GatewayRoot(rules, self._proxy, self._apis(), self._keyRefused)
         self.site = GatewaySite(self._root, reactor, settings.limits, self._root.refuse, self._ended)
 
     def _apis(self) -> dict[bytes, IResource]:
-        debug = DebugApi(
-            self._exchanges, self._metrics, self._captures, self._active, self._state, self._reactor
-        ).app.resource()
+        debug = self._debug.app.resource()
         feed = self._feed.app.resource()
         return {
             b"/health": HealthApi(self._probe, self._reactor).app.resource(),
@@ -175,13 +178,13 @@ class Gateway(MultiService):
         self._applyRules()
         return self._generatedKey
 
-    def privilegedStartService(self) -> None:
+    def listen(self) -> None:
         """
-        Listen, while privileges last.
+        Listen, while privileges last; whoever connects waits until the reactor runs. To be called once, after
+        :meth:`restore`, and so that whoever starts the gateway can be told what is wrong, before ``twistd`` forks.
 
         :raise StartError: an address cannot be listened on.
         """
-        super().privilegedStartService()
         for description in self.settings.listen.descriptions:
             self._listen(description)
 
@@ -194,14 +197,17 @@ class Gateway(MultiService):
         self._generatedKey = None
 
     async def _stop(self) -> None:
-        for port in self._ports:
-            await maybeDeferred(port.stopListening)
-        self._ports.clear()
-        self._feed.closeAll()
-        await self.site.drain(self.settings.limits.drainTimeout)
-        await self._upstream.close()
-        await self._ledger.flush()
-        await self._store.close()
+        try:
+            closing = DeferredList([maybeDeferred(port.stopListening).addErrback(_notClosed) for port in self._ports])
+            self._ports.clear()
+            self._feed.closeAll()
+            await self.site.drain(self.settings.limits.drainTimeout)
+            await closing
+            await self._upstream.close()
+            await self._ledger.flush()
+        finally:
+            # Whatever went wrong: a process whose state is not closed does not end.
+            await self._store.close()
 
     def stopService(self) -> Deferred[None]:
         """Stop accepting, let running answers finish, close the state."""
@@ -212,32 +218,53 @@ class Gateway(MultiService):
         """Cut off what still runs."""
         self.site.abortAll()
 
-    def reload(self, settings: Settings) -> None:
+    async def reload(self, settings: Settings) -> None:
         """
-        Go by other settings from now on, without cutting anything that runs.
+        Go by other settings from now on, and by the keys that are stored now, without cutting anything that runs.
 
-        Where to listen and the state folder are fixed while the process lives; a change of them is
-        told in the log.
+        Where the process listens, its state folder and the size of its journal are fixed while it lives: a change of
+        them is told in the log.
         """
-        before, self.settings = self.settings, settings
-        if settings.upstream != before.upstream:
-            self._replaceUpstream(settings)
-        self.site.limits = settings.limits
-        debug = settings.debug
+        before = self.settings
+        fresh = _inForce(settings, before)
+        # The certificates in the file may be others, though its name is the same.
+        if fresh.upstream != before.upstream or fresh.upstream.caFile is not None:
+            self._replaceUpstream(fresh)
+        self.settings = fresh
+        self.site.limits = fresh.limits
+        debug = fresh.debug
         self._captures.configure(debug.capture, debug.captureSize)
         self._feed.configure(debug.maxSubscribers, debug.maxSubscribersPerKey)
         self._proxy.asking.isWanted = debug.askForUsage
         self._applyRules()
-        for name in ("listen", "state"):
-            if getattr(settings, name) != getattr(before, name):
-                _log.warn("The change in [{name}] takes effect at the next start.", name=name)
+        await self._rereadKeys()
+        for name in _fixedOnes(settings, before):
+            _log.warn("The change in {name} takes effect at the next start.", name=name)
         _log.info("The configuration was read again.")
 
     def _replaceUpstream(self, settings: Settings) -> None:
         """Send what comes from now on elsewhere. The connections of before go with the answers that they carry."""
-        self._upstream = makeUpstream(settings, self._reactor)
-        self._proxy.upstream = self._upstream
-        self._probe.upstream = self._upstream
+        upstream, retiring = makeUpstream(settings, self._reactor), self._upstream
+        self._upstream = self._proxy.upstream = self._probe.upstream = upstream
+        retiring.retire()
+        if settings.upstream.baseUrl != self._state.url:
+            state = UpstreamState(self._journal, settings.upstream.baseUrl)
+            self._state = self._proxy.state = self._debug.upstream = state
+
+    async def _rereadKeys(self) -> None:
+        try:
+            self._takeKeys(await self._keys.all())
+        except (StateError, Unavailable) as error:
+            _log.error("The stored keys were not read again; those of before stay. {reason}", reason=str(error))
+        else:
+            self._applyRules()
+        if needsKey(self.settings) and self.settings.access.apiKey is None and not self._storedKeys:
+            _log.warn(
+                "There is no key any more, and nobody is served without one. Set GATEWAY_API_KEY, or start again to have one made."
+            )
+
+    def _takeKeys(self, stored: tuple[StoredKey, ...]) -> None:
+        self._storedKeys = {key.digest: key.principal for key in stored}
 
     def _applyRules(self) -> None:
         rules = makeRules(self.settings, self._storedKeys)
@@ -251,29 +278,59 @@ class Gateway(MultiService):
         if needsKey(self.settings) and self.settings.access.apiKey is None and not stored:
             self._generatedKey = generateKey()
             stored = (await self._keys.add(GENERATED_KEY_NAME, digestOf(self._generatedKey), EVERY_SCOPE),)
-        self._storedKeys = {key.digest: key.principal for key in stored}
+        self._takeKeys(stored)
 
     def _listen(self, description: str) -> None:
-        listening: list[Any] = []
-        waiting = serverFromString(self._reactor, description).listen(self.site)
-        waiting.addBoth(listening.append)
-        result = listening[0] if listening else None
-        if isinstance(result, Failure):
-            raise StartError(_whyNotListening(description, result))
-        if result is None:
-            waiting.addCallback(self._ports.append)
-        else:
-            self._ports.append(result)
+        failures: list[StartError] = []
+
+        def failed(reason: Failure) -> None:
+            failures.append(StartError(f"Cannot listen on {description}: {_reasonOf(reason.value)}"))
+            # An endpoint of a plugin's may take its time, and then nobody is left to be told.
+            _log.error("{reason}", reason=str(failures[0]))
+
+        listening = maybeDeferred(lambda: serverFromString(self._reactor, description).listen(self.site))
+        listening.addCallbacks(self._ports.append, failed)
+        if failures:
+            raise failures[0]
 
 
-def _whyNotListening(description: str, reason: Failure) -> str:
-    if isinstance(reason.value, CannotListenError):
-        cause = reason.value.socketError
-        return (
-            f"Cannot listen on {description}: {getattr(cause, 'strerror', None) or cause}. "
-            "Is another program, or another gateway, there already? Choose another port (GATEWAY_PORT)."
-        )
-    return f"Cannot listen on {description}: {reason.getErrorMessage()}."
+def _inForce(fresh: Settings, before: Settings) -> Settings:
+    """
+    What of fresh settings can count while the process lives.
+
+    It listens where it does: who may connect, and whether they need a key, must not be judged by where it would listen.
+    """
+    access = fresh.access
+    if fresh.origins["access.allow"] == "default":
+        access = replace(access, allow=defaultAllow(before.listen.descriptions))
+    debug = replace(fresh.debug, journalSize=before.debug.journalSize)
+    return replace(fresh, access=access, debug=debug, listen=before.listen, state=before.state)
+
+
+def _fixedOnes(fresh: Settings, before: Settings) -> list[str]:
+    """The names of what has changed and cannot count."""
+    names = [f"[{name}]" for name in ("listen", "state") if getattr(fresh, name) != getattr(before, name)]
+    return [*names, *(["debug.journalSize"] if fresh.debug.journalSize != before.debug.journalSize else [])]
+
+
+_HINTS = {
+    errno.EADDRINUSE: "Is another program, or another gateway, there already? Choose another port (GATEWAY_PORT).",
+    errno.EADDRNOTAVAIL: "Choose an address of this machine (GATEWAY_HOST).",
+    errno.EACCES: "Choose a port above 1023 (GATEWAY_PORT), or a folder that may be written to.",
+}
+"""What to do where an address cannot be listened on."""
+
+
+def _notClosed(reason: Failure) -> None:
+    _log.warn("A listener did not close in good order: {reason}", reason=_reasonOf(reason.value))
+
+
+def _reasonOf(error: object) -> str:
+    """Why something about a listener failed, and what to do about it where that is known: sentences."""
+    cause = error.socketError if isinstance(error, CannotListenError) else error
+    said = str(getattr(cause, "strerror", None) or cause).rstrip(".")
+    hint = _HINTS.get(getattr(cause, "errno", 0))
+    return f"{said}. {hint}" if hint else f"{said}."
 
 
 def _urlOf(port: IListeningPort, description: str) -> str | None:

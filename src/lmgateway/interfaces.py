@@ -122,8 +122,11 @@ class IUpstream(Interface):
             broke off, or spoke no HTTP) or ``CancelledError``. Cancelling closes the connection at once.
         """
 
+    def retire() -> None:
+        """Close what is pooled, and let running requests finish: no others will come."""
+
     def close() -> Deferred[None]:
-        """Close what is pooled. Fires when it is closed."""
+        """Close what is pooled, and what still runs. Fires when it is closed."""
 
 
 class IEventJournal(Interface):

@@ -9,7 +9,7 @@ from here; a new setting is a row here and a field in :mod:`lmgateway.settings`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -64,9 +64,13 @@ def listenersOf(host: str, port: int, endpoints: tuple[str, ...]) -> tuple[str, 
     return endpoints or (describe(host, port),)
 
 
-def _defaultAllow(values: Mapping[str, Any]) -> tuple[str, ...]:
-    listeners = listenersOf(values["listen.host"], values["listen.port"], values["listen.endpoints"])
+def defaultAllow(listeners: Iterable[str]) -> tuple[str, ...]:
+    """Who may connect when nobody says: to listeners that only this machine can reach everybody, else the private ranges."""
     return PRIVATE_RANGES if any(map(reachesBeyondLoopback, listeners)) else (EVERYBODY,)
+
+
+def _defaultAllow(values: Mapping[str, Any]) -> tuple[str, ...]:
+    return defaultAllow(listenersOf(values["listen.host"], values["listen.port"], values["listen.endpoints"]))
 
 
 _UPSTREAM = (

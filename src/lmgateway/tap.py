@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.usage import UsageError
 
+from lmgateway import options as shared
 from lmgateway.gateway import Announcement, Gateway, StartError
 from lmgateway.logs import LoggedService, LogService, Output, twistdOutput
-from lmgateway.options import Options
 from lmgateway.process import Signals
 from lmgateway.settings import Settings, SettingsError
 from lmgateway.state import StateStore
@@ -26,8 +28,35 @@ __all__ = ["Options", "gatewayService", "makeService"]
 _log = Logger()
 
 
+class Options(shared.Options):
+    """The options, a mistake in which ends the start with one line: ``twistd`` would print all that there are before it."""
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Parse the command line, and read all layers.
+
+        :raise SystemExit: something is wrong with them; the text says what, in one line.
+        """
+        try:
+            super().parseOptions(options)
+        except UsageError as error:
+            raise SystemExit(f"lmgateway: {error}") from None
+
+
 class GatewayProcess(LoggedService):
-    """The gateway, its logs and the signals of its process. A start that fails says why in one line, and exits with 1."""
+    """
+    The gateway, its logs and the signals of its process.
+
+    :param reread: gives the settings anew; raises SettingsError where they are bad.
+    """
+
+    def __init__(self, gateway: Gateway, logs: LogService, reactor: Any, reread: Callable[[], Settings]) -> None:
+        super().__init__(logs)
+        self._gateway = gateway
+        self._logs = logs
+        self._reread = reread
+        gateway.setServiceParent(self)
+        Signals(reactor, self.reload, gateway.hurry).setServiceParent(self)
 
     def startService(self) -> None:
         """
@@ -42,15 +71,19 @@ class GatewayProcess(LoggedService):
         # A request makes a few dozen objects and no cycles: the rounds need not come every twenty requests.
         gc.set_threshold(10_000, 20, 20)
 
-    def privilegedStartService(self) -> None:
-        """Start what needs privileges, or exit."""
+    def reload(self) -> None:
+        """Go by what the configuration says now. Where it is bad, the log says why, and nothing changes."""
+        reloading = Deferred.fromCoroutine(self._reload())
+        reloading.addErrback(lambda reason: _log.failure("Defect while reading the configuration again", reason))
+
+    async def _reload(self) -> None:
         try:
-            super().privilegedStartService()
-        except StartError as error:
-            # By now standard error is a part of twistd's log; whoever started this shall see it, too.
-            _log.error("Not started: {error}", error=str(error))
-            print(f"lmgateway: {error}", file=sys.__stderr__, flush=True)
-            raise SystemExit(1) from None
+            fresh = self._reread()
+            self._logs.reconfigure(fresh.log, _secretsOf(fresh))
+        except SettingsError as error:
+            _log.error("The configuration was not read again; the old one stays: {error}", error=str(error))
+        else:
+            await self._gateway.reload(fresh)
 
 
 def announceInLog(announcement: Announcement) -> None:
@@ -99,7 +132,8 @@ def gatewayService(
     :param reread: gives the settings anew, for SIGHUP; raises SettingsError where they are bad.
     :param output: where the process log goes, or None if somebody else keeps it.
     :param keyMade: told at once of a key that was made just now; the announcement tells it, too.
-    :raise SystemExit: the state or a log cannot be opened; the text says why, in one line.
+    :raise SystemExit: the state or a log cannot be opened, or an address not be listened on; the text says why, in one
+        line.
     """
     try:
         logs = LogService(settings.log, reactor, output, _secretsOf(settings))
@@ -109,24 +143,12 @@ def gatewayService(
     gateway = Gateway(settings, reactor, store, announce, logs.access.record)
     try:
         key = gateway.restore()
+        if key is not None:
+            keyMade(key)
+        gateway.listen()
     except StartError as error:
         raise SystemExit(f"lmgateway: {error}") from None
-    if key is not None:
-        keyMade(key)
-
-    def reload() -> None:
-        try:
-            fresh = reread()
-            logs.reconfigure(fresh.log, _secretsOf(fresh))
-        except SettingsError as error:
-            _log.error("The configuration was not read again; the old one stays: {error}", error=str(error))
-        else:
-            gateway.reload(fresh)
-
-    process = GatewayProcess(logs)
-    gateway.setServiceParent(process)
-    Signals(reactor, reload, gateway.hurry).setServiceParent(process)
-    return process
+    return GatewayProcess(gateway, logs, reactor, reread)
 
 
 def _secretsOf(settings: Settings) -> tuple[str | None, ...]:

@@ -18,6 +18,9 @@ from lmgateway.interfaces import IAddressPolicy
 EVERYBODY = "*"
 """The entry that allows every address."""
 
+LOCAL = "127.0.0.1"
+"""The address of whoever comes by a unix socket: it has none, and is on this machine."""
+
 Network = IPv4Network | IPv6Network
 
 _MAPPED_BITS = 96

@@ -39,7 +39,7 @@ class DebugApi:
     :param metrics: the sums.
     :param captures: what single requests said, where that is kept.
     :param active: the active model.
-    :param upstream: whether LM Studio answers.
+    :param upstream: whether LM Studio answers; assign to tell of another one.
     :param clock: tells the time.
     """
 
@@ -59,7 +59,7 @@ class DebugApi:
         self._metrics = metrics
         self._captures = captures
         self._active = active
-        self._upstream = upstream
+        self.upstream = upstream
         self._clock = clock
         self._startedAt = clock.seconds()
         self._exposition = Exposition(
@@ -68,7 +68,7 @@ class DebugApi:
                 "in_flight": ("Inference requests in flight.", lambda: float(len(exchanges.inFlight))),
                 "upstream_up": (
                     "Whether LM Studio answered the last request to it.",
-                    lambda: float(upstream.isUp is True),
+                    lambda: float(self.upstream.isUp is True),
                 ),
                 "uptime_seconds": ("Since the gateway started.", lambda: clock.seconds() - self._startedAt),
             },
@@ -89,7 +89,7 @@ class DebugApi:
                 "totalRequests": self._metrics.total,
                 "totalErrors": self._metrics.errors,
                 "inFlight": len(exchanges.inFlight),
-                "upstream": {"url": self._upstream.url, "up": self._upstream.isUp, "reason": self._upstream.reason},
+                "upstream": {"url": self.upstream.url, "up": self.upstream.isUp, "reason": self.upstream.reason},
             },
         )
 
@@ -187,7 +187,7 @@ class DebugApi:
     def _statusOf(self, operation: dict[str, Any] | None) -> str:
         if operation is not None:
             return "processing_inference"
-        return "error" if self._upstream.isUp is False else "idle"
+        return "error" if self.upstream.isUp is False else "idle"
 
     def _activeModel(self) -> dict[str, Any] | None:
         model = self._active.current()

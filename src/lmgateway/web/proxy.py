@@ -227,6 +227,7 @@ class ProxyResource(Resource):
         silence: SilenceTimer,
     ) -> IResponse:
         head = request.head
+        state = self.state
         headers = self.rules.headers.upstreamHeaders(head)
         sending = self.upstream.send(head.method, route.upstreamTarget(head.target), headers, body)
         if isinstance(body, StreamedBody):
@@ -234,9 +235,9 @@ class ProxyResource(Resource):
         try:
             response = await self._within(silence, sending)
         except UpstreamUnavailable as error:
-            self.state.failed(error.message)
+            state.failed(error.message)
             raise
-        self.state.answered()
+        state.answered()
         return response
 
     async def _within(self, silence: SilenceTimer, waiting: Deferred[T]) -> T:

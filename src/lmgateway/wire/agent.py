@@ -60,6 +60,7 @@ class UpstreamAgent:
         self._connections: set[UpstreamConnection] = set()
         self._sweep: IDelayedCall | None = None
         self._closing: Deferred[None] | None = None
+        self._isRetired = False
 
     def request(
         self,
@@ -125,7 +126,10 @@ class UpstreamAgent:
             self.connect(origin, exchange)
 
     def release(self, connection: UpstreamConnection) -> None:
-        """Keep a connection for the next request."""
+        """Keep a connection for the next request, unless none is to come."""
+        if self._isRetired:
+            connection.abort()
+            return
         connection.idleSince = self._clock.seconds()
         self._idle.setdefault(connection.origin, deque()).append(connection)
         if self._sweep is None:
@@ -140,6 +144,14 @@ class UpstreamAgent:
         if self._closing is not None and not self._connections and not self._closing.called:
             self._closing.callback(None)
 
+    def retire(self) -> None:
+        """Close the connections that wait for a request, and from now on each other one after its answer."""
+        self._isRetired = True
+        self._stopSweeping()
+        for idle in self._idle.values():
+            for connection in list(idle):
+                connection.abort()
+
     def close(self) -> Deferred[None]:
         """
         Close every connection, and make no more.
@@ -149,9 +161,7 @@ class UpstreamAgent:
         """
         if self._closing is None:
             self._closing = Deferred()
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
+        self._stopSweeping()
         for connecting in list(self._connecting):
             connecting.cancel()
         for connection in list(self._connections):
@@ -161,6 +171,11 @@ class UpstreamAgent:
         done: Deferred[None] = Deferred()
         self._closing.addCallback(lambda _: done.callback(None))
         return done
+
+    def _stopSweeping(self) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
 
     def _sweepIdle(self) -> None:
         self._sweep = None

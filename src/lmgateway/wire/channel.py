@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from lmgateway.errors import GatewayError, RequestTimeout
 from lmgateway.message import HeaderPairs, RequestHead
+from lmgateway.policy.addresses import LOCAL
 from lmgateway.policy.framing import Framing
 from lmgateway.wire.body import IncomingBody
 from lmgateway.wire.deadlines import Deadlines, Overdue
@@ -40,9 +41,6 @@ STASH_LIMIT = 64 * 1024
 
 PARSED_AT_ONCE = 4 * 1024
 """Bytes that are parsed at a time where they may hold many requests: the smallest takes fifty times its bytes to wait."""
-
-LOCAL = "127.0.0.1"
-"""The address of whoever comes by a unix socket: it has none, and is on this machine."""
 
 LINGER_BYTES = 1024 * 1024
 """
@@ -85,9 +83,7 @@ class GatewayChannel(Protocol):
     def connectionMade(self) -> None:
         """Begin to count, and to send small writes at once."""
         self._write = eagerWriter(self.transport)
-        setNoDelay = getattr(self.transport, "setTcpNoDelay", None)
-        if setNoDelay is not None:
-            setNoDelay(True)
+        getattr(self.transport, "setTcpNoDelay", lambda _: None)(True)
         self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
         if secure := self.isSecure():
             self._deadlines.handshakeBegun(self.site.now())
@@ -272,6 +268,8 @@ class GatewayChannel(Protocol):
 
     def cut(self, *, reset: bool) -> None:
         """End the connection in the midst of an answer: after what was written, or at once."""
+        if self._current is not None:
+            self._current.cut = True
         self.flush()
         if reset:
             self.abortConnection()

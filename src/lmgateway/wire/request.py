@@ -210,7 +210,6 @@ class GatewayRequest(Request):
         connection would pass for the end of the answer (HTTP/1.0 without a length) it is reset.
         """
         if not self.ended:
-            self.cut = True
             unframed = not self.chunked and self.clientproto == b"HTTP/1.0"
             self.channel.cut(reset=unframed)
 

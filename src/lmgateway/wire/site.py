@@ -140,17 +140,20 @@ class GatewaySite(Site):
 
     def abortAll(self) -> None:
         """Close every connection at once."""
-        self._hurry = None
+        self._stopWaiting()
         for channel in list(self.channels):
-            channel.abortConnection()
+            channel.cut(reset=True)
 
     def _finishDrain(self) -> None:
         self._stopSweeping()
-        if self._hurry is not None:
-            self._hurry.cancel()
-            self._hurry = None
+        self._stopWaiting()
         if self._drained is not None and not self._drained.called:
             self._drained.callback(None)
+
+    def _stopWaiting(self) -> None:
+        hurry, self._hurry = self._hurry, None
+        if hurry is not None and hurry.active():
+            hurry.cancel()
 
     def _stopSweeping(self) -> None:
         if self._sweeping.running:

@@ -115,8 +115,12 @@ class _Upstream:
         self._agent = agent
         self._base = baseUrl.encode("ascii")
 
+    def retire(self) -> None:
+        """Close what is pooled; the rest goes with the answers that it carries."""
+        self._agent.retire()
+
     def close(self) -> Deferred[None]:
-        """Close what is pooled."""
+        """Close what is pooled, and what still runs."""
         return self._agent.close()
 
     def _failed(self, reason: Failure) -> NoReturn:
