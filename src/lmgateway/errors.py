@@ -218,6 +218,12 @@ class UpstreamBroken(UpstreamError):
     code = "upstream_broken"
 
 
+class UpstreamFailed(UpstreamError):
+    """LM Studio answered, and could not do what it was asked: a model that does not load."""
+
+    code = "upstream_failed"
+
+
 class UpstreamUnavailable(UpstreamError):
     """No upstream could be reached."""
 

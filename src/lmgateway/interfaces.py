@@ -7,13 +7,14 @@ from here, so that mypy-zope checks each implementation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import Attribute, Interface
 
+from lmgateway.inventory import Inventory, LoadOrder, LoadOutcome, Management
 from lmgateway.message import ActiveModel, HeaderPairs, Injection, Principal, RequestHead, Rewritten, Scope
 
 if TYPE_CHECKING:
@@ -127,6 +128,41 @@ class IUpstream(Interface):
 
     def close() -> Deferred[None]:
         """Close what is pooled, and what still runs. Fires when it is closed."""
+
+
+class IModelManager(Interface):
+    """
+    Who loads and unloads LM Studio's models, one way or another.
+
+    Each method fails with :class:`~lmgateway.errors.UpstreamUnavailable` (nobody there), ``UpstreamSilent`` (no answer in
+    time), ``UpstreamBroken`` (it broke off, or what it said makes no sense) or :class:`~lmgateway.errors.Forbidden`
+    (LM Studio's token lacks the permission), with what LM Studio said in the message, without any token that it quotes.
+    """
+
+    management: Management = Attribute("How it does it.")
+
+    def inventory() -> Deferred[Inventory]:
+        """Ask what there is. Cancelling ends the asking."""
+
+    def load(order: LoadOrder, progress: Callable[[float], None]) -> Deferred[LoadOutcome]:
+        """
+        Load one more instance. It may take minutes.
+
+        :param progress: told how far it is, from 0 to 1, where LM Studio tells; never again once the result is there.
+        :return: fires when the instance can be asked. Fails besides with :class:`~lmgateway.errors.NotFound` (there is no
+            such model), ``Conflict`` (the ``instanceId`` is taken) or ``UpstreamFailed`` (LM Studio could not load it).
+            Cancelling cancels the load in LM Studio as far as it can be.
+        """
+
+    def unload(identifier: str) -> Deferred[None]:
+        """
+        Unload an instance, whoever it answers.
+
+        :return: fires when it is gone; fails besides with :class:`~lmgateway.errors.NotFound` (there is none).
+        """
+
+    def close() -> Deferred[None]:
+        """Let go of whatever is open. Nothing is asked of it any more."""
 
 
 class IEventJournal(Interface):

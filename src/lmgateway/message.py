@@ -90,6 +90,34 @@ class ResponseHead(Struct, frozen=True, gc=False):
     headers: HeaderPairs
 
 
+class Grant(Struct, frozen=True):
+    """
+    What a key is held to beside its scopes. None, or nothing in a list, is no such limit.
+
+    :param expires: the Unix time from which the key is no longer good.
+    :param models: globs (``qwen/*``) of which one must match the model that a request names or is given.
+    :param addresses: addresses and CIDRs that the key may be used from.
+    :param requestsPerMinute: requests that may begin in a minute.
+    :param tokensPerDay: prompt and completion tokens in a day of UTC.
+    :param parallel: inference requests at the same time.
+    :param defaultInference: the key's own default parameters, by the names of the contract's table.
+    :param capture: whether its requests are kept to be looked at; None is as ``debug.capture`` says.
+    """
+
+    expires: float | None = None
+    models: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    requestsPerMinute: int | None = None
+    tokensPerDay: int | None = None
+    parallel: int | None = None
+    defaultInference: Mapping[str, Any] = MappingProxyType({})
+    capture: bool | None = None
+
+
+UNLIMITED = Grant()
+"""Held to nothing."""
+
+
 class Principal(Struct, frozen=True):
     """
     Who is asking, and what they may do.
@@ -97,11 +125,13 @@ class Principal(Struct, frozen=True):
     :param name: the key's name, for logs and events; never the key.
     :param scopes: what the key may do.
     :param keyId: the key's id in the key store, or None for one that is not stored.
+    :param grant: what the key is held to.
     """
 
     name: str
     scopes: frozenset[Scope]
     keyId: str | None = None
+    grant: Grant = UNLIMITED
 
     def holds(self, scope: Scope) -> bool:
         """Whether the principal may do what needs ``scope``."""

@@ -58,6 +58,11 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
     :param caFile: a PEM file of the certificates to trust for an https upstream, or None for the platform's.
     :param timeout: seconds of silence allowed in an answer that is no stream; 0 is no limit.
     :param streamTimeout: the same for streams.
+    :param management: ``auto``, ``sdk``, ``rest`` or ``gateway``.
+    :param strictModels: whether a model that LM Studio does not have is refused.
+    :param logDirectory: LM Studio's ``server-logs`` folder, or None.
+    :param followLogs: whether it is followed.
+    :param logBodies: whether events of its lines show the bodies of requests.
     """
 
     baseUrl: str
@@ -67,6 +72,11 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
     caFile: str | None
     timeout: float
     streamTimeout: float
+    management: str
+    strictModels: bool
+    logDirectory: str | None
+    followLogs: bool
+    logBodies: bool
 
 
 class ListenSettings(Section, frozen=True, kw_only=True):

@@ -120,6 +120,40 @@ _UPSTREAM = (
         "PROXY_STREAM_TIMEOUT",
         "proxy-stream-timeout",
     ),
+    Spec(
+        "upstream.management",
+        Choice("auto", "sdk", "rest", "gateway"),
+        "auto",
+        "how models are loaded and unloaded: as LM Studio's SDKs do, by its REST API, or in name only; auto asks LM Studio",
+    ),
+    Spec(
+        "upstream.strictModels",
+        Flag(),
+        True,
+        "whether a model that LM Studio does not have is refused, instead of being answered by whichever is loaded",
+    ),
+    Spec(
+        "upstream.logDirectory",
+        Path(),
+        None,
+        "LM Studio's server-logs folder",
+        "LMSTUDIO_LOG_DIR",
+        "lmstudio-log-dir",
+    ),
+    Spec(
+        "upstream.followLogs",
+        Flag(),
+        False,
+        "whether LM Studio's log files are followed into events",
+        "ENABLE_LOG_MONITORING",
+        "follow-lmstudio-logs",
+    ),
+    Spec(
+        "upstream.logBodies",
+        Flag(),
+        False,
+        "whether the bodies of requests, which hold prompts, are shown in the events of LM Studio's logs",
+    ),
 )
 
 _LISTEN = (
