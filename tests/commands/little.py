@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import SimpleQueue
 from typing import Any
 
 from msgspec import Struct
@@ -26,6 +27,7 @@ class Said(Struct, frozen=True):
     :param pieces: of its body; a chunk each where it is a stream.
     :param isCut: whether the connection is cut after them.
     :param isHeld: whether it is left open after them, and nothing more is said.
+    :param after: must be set before anything is said.
     """
 
     status: int = 200
@@ -33,11 +35,12 @@ class Said(Struct, frozen=True):
     contentType: str = JSON
     isCut: bool = False
     isHeld: bool = False
+    after: threading.Event | None = None
 
 
-def json200(value: object) -> Said:
+def json200(value: object, after: threading.Event | None = None) -> Said:
     """A JSON answer."""
-    return Said(pieces=(json.dumps(value).encode(),))
+    return Said(pieces=(json.dumps(value).encode(),), after=after)
 
 
 def error(status: int, value: object) -> Said:
@@ -56,12 +59,14 @@ class LittleGateway:
     :param answers: by path; the last of several is given again and again.
     :param tls: what to serve https with.
     :ivar asked: the target and the header fields of each request.
+    :ivar told: the target and the JSON of each request that has a body; a test may wait for them.
     """
 
     def __init__(
         self, case: SynchronousTestCase, answers: Mapping[str, list[Said]], tls: ssl.SSLContext | None = None
     ) -> None:
         self.asked: list[tuple[str, Mapping[str, str]]] = []
+        self.told: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.over = threading.Event()
         self._answers = answers
         gateway = self
@@ -71,6 +76,12 @@ class LittleGateway:
 
             def do_GET(self) -> None:
                 """Answer as the test says."""
+                gateway.answer(self)
+
+            def do_POST(self) -> None:
+                """Answer as the test says, once the body was read."""
+                length = int(self.headers["Content-Length"])
+                gateway.told.put((self.path, json.loads(self.rfile.read(length))))
                 gateway.answer(self)
 
             def log_message(self, *arguments: object) -> None:
@@ -93,11 +104,17 @@ class LittleGateway:
         """What was asked for."""
         return [target for target, _ in self.asked]
 
+    def orders(self) -> list[tuple[str, Any]]:
+        """What has been told and not yet been looked at."""
+        return [self.told.get() for _ in range(self.told.qsize())]
+
     def answer(self, request: Any) -> None:
         """Say the next answer of a path."""
         self.asked.append((request.path, dict(request.headers.items())))
         answers = self._answers.get(request.path.partition("?")[0], [error(404, {"error": "There is nothing."})])
         said = answers.pop(0) if len(answers) > 1 else answers[0]
+        if said.after is not None:
+            said.after.wait(60)
         isStream = said.contentType == EVENTS
         request.send_response(said.status)
         request.send_header("Content-Type", said.contentType)

@@ -91,18 +91,40 @@ class Place:
 
         :raise TalkError: as :meth:`ask`, or it is something else.
         """
-        value = readJson(self.ask(target, well=well))
+        return self._objectIn(self.ask(target, well=well))
+
+    def _objectIn(self, body: bytes) -> dict[str, Any]:
+        value = readJson(body)
         if not isinstance(value, dict):
             raise TalkError(f"What answers at {self.url} is no lmgateway. {_WHERE}", mayPass=False)
         return value
 
+    def post(self, target: str, value: Mapping[str, Any], seconds: float | None = ANSWER_SECONDS) -> dict[str, Any]:
+        """
+        Have something done.
+
+        :param target: path and query.
+        :param value: what is said about it.
+        :param seconds: how long it may take; None for any time.
+        :raise TalkError: it was not done, or nobody knows.
+        """
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        with self.open(target, headers, seconds, body=json.dumps(value).encode()) as response:
+            return self._objectIn(self.readAll(response))
+
     def open(
-        self, target: str, headers: Mapping[str, str], seconds: float, well: frozenset[int] = frozenset({200})
+        self,
+        target: str,
+        headers: Mapping[str, str],
+        seconds: float | None,
+        well: frozenset[int] = frozenset({200}),
+        body: bytes | None = None,
     ) -> http.client.HTTPResponse:
         """
         Ask, and leave the body of the answer to be read.
 
-        :param seconds: how long the gateway may be silent, now and while the body is read.
+        :param seconds: how long the gateway may be silent, now and while the body is read; None for any time.
+        :param body: is posted; None to get.
         :raise TalkError: there was no answer, or one whose status is not among ``well``.
         """
         fields = {"Connection": "close", **headers}
@@ -110,7 +132,7 @@ class Place:
             fields["Authorization"] = f"Bearer {self._key}"
         try:
             connection = self._connection(seconds)
-            connection.request("GET", target, headers=fields)
+            connection.request("GET" if body is None else "POST", target, body, fields)
             response = connection.getresponse()
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise self.broken(error) from None
@@ -153,7 +175,7 @@ class Place:
         reason = getattr(error, "strerror", None) or str(error)
         return TalkError(f"Nothing answers at {self.url} ({reason}). Is the gateway running? {_WHERE}")
 
-    def _connection(self, seconds: float) -> http.client.HTTPConnection:
+    def _connection(self, seconds: float | None) -> http.client.HTTPConnection:
         url = urlsplit(self.url)
         host = url.hostname or ""
         if url.scheme == "https":
@@ -179,15 +201,19 @@ _WHERE = f"Say where it is: --url URL, or {URL_VARIABLE}."
 def messageOf(body: bytes) -> str:
     """Give what the body of an error says, with each fault that it lists."""
     value = readJson(body)
-    if not isinstance(value, dict) or not isinstance(value.get("error"), str):
+    said = (value.get("error") or value.get("message")) if isinstance(value, dict) else None
+    if not isinstance(said, str):
         return "no reason was given. Is this a gateway?"
     details = value.get("details")
-    faults = [
-        f"{'.'.join(map(str, detail['path']))}: {detail.get('message')}"
-        for detail in (details if isinstance(details, list) else [])
-        if isinstance(detail, dict) and isinstance(detail.get("path"), list)
-    ]
-    return f"{value['error']}: {' '.join(faults)}" if faults else value["error"]
+    faults = [_detailOf(detail) for detail in (details if isinstance(details, list) else []) if isinstance(detail, dict)]
+    return f"{said}: {' '.join(faults)}" if faults else said
+
+
+def _detailOf(detail: Mapping[str, Any]) -> str:
+    """Give a detail of an error: a fault with its place, or else whatever is known of the thing that it names."""
+    if isinstance(detail.get("path"), list):
+        return f"{'.'.join(map(str, detail['path']))}: {detail.get('message')}"
+    return f"({', '.join(f'{name} {value}' for name, value in detail.items())})"
 
 
 def readJson(text: bytes | str) -> Any:
@@ -310,10 +336,13 @@ def urlOf(description: str) -> str | None:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{int(port)}"
 
 
-def openConsole() -> Console:
+def openConsole(*, isForErrors: bool = False) -> Console:
     """
     Make what prints: on a terminal as wide as it is, anywhere else as wide as the text is. What is printed are no words of
     ours, so nothing in it is markup, an emoji's name or a number to be coloured.
+
+    :param isForErrors: whether it goes to standard error.
     """
-    isTerminal = sys.stdout.isatty()
-    return Console(markup=False, emoji=False, highlight=False, width=None if isTerminal else 10_000)
+    isTerminal = (sys.stderr if isForErrors else sys.stdout).isatty()
+    width = None if isTerminal else 10_000
+    return Console(stderr=isForErrors, markup=False, emoji=False, highlight=False, width=width)
