@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
@@ -28,6 +28,7 @@ from lmgateway.interfaces import IUpstream
 from lmgateway.ledger import UsageLedger
 from lmgateway.message import Principal, RequestHead
 from lmgateway.policy.authentication import digestOf, generateKey
+from lmgateway.policy.completion import Completions
 from lmgateway.policy.injection import MemberSplicer
 from lmgateway.policy.stream_options import UsageAsking
 from lmgateway.settings import Settings
@@ -131,8 +132,18 @@ class Gateway(MultiService):
         self._state = UpstreamState(self._journal, settings.upstream.baseUrl)
         asking = UsageAsking(isWanted=debug.askForUsage)
         watching = Watching(self._exchanges, reactor, readerFor, self._captures)
+        self._completions = Completions()
         self._proxy = ProxyResource(
-            rules, self._upstream, MemberSplicer(), self._active, watching, self._state, asking, reactor
+            rules,
+            self._upstream,
+            MemberSplicer(),
+            self._active,
+            watching,
+            self._state,
+            asking,
+            self._completions,
+            lambda: succeed(False),
+            reactor,
         )
         self._debug = DebugApi(self._exchanges, self._metrics, self._captures, self._active, self._state, reactor)
         self._root = GatewayRoot(rules, self._proxy, self._apis(), self._keyRefused)

@@ -7,7 +7,7 @@ from here, so that mypy-zope checks each implementation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -15,7 +15,7 @@ from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import Attribute, Interface
 
 from lmgateway.inventory import Inventory, LoadOrder, LoadOutcome, Management
-from lmgateway.message import ActiveModel, HeaderPairs, Injection, Principal, RequestHead, Rewritten, Scope
+from lmgateway.message import ActiveModel, Completing, HeaderPairs, Principal, RequestHead, Rewritten, Scope
 
 if TYPE_CHECKING:
     from lmgateway.exchange import Exchange, TokenUsage
@@ -58,17 +58,18 @@ class IAuthorizer(Interface):
 class IRequestRewriter(Interface):
     """Complete a JSON request on its way to LM Studio."""
 
-    def rewrite(body: bytes, injections: Sequence[Injection], watch: frozenset[str] = frozenset()) -> Rewritten:
+    def rewrite(body: bytes, complete: Completing, watch: frozenset[str] = frozenset()) -> Rewritten:
         """
-        Add each injection whose member (and every ``unless``) the top-level object lacks; change nothing else. Pure, and
-        idempotent.
+        Add each injection whose member (and every ``unless``) the top-level object lacks, and write the model that an
+        alias stands for in its place; change nothing else. Pure, and idempotent but for aliases.
 
         :param body: the request body, whole.
-        :param injections: what to add, in this order.
+        :param complete: tells what to do, and is asked once, after the body was found to be sound.
         :param watch: further top-level names whose presence the caller wants told (``Rewritten.members``).
         :return: the body to send; the very same bytes when nothing was missing.
         :raise BadRequest: the body is no JSON object, is not UTF-8, is nested too deeply, or names twice a member that
             the gateway reads (``model``, ``stream``, an injection's or a watched one).
+        :raise GatewayError: ``complete`` did.
         """
 
 

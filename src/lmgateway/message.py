@@ -7,7 +7,7 @@ They hold bytes where the wire has bytes. Nothing here knows Twisted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from types import MappingProxyType
 from typing import Any
@@ -165,12 +165,33 @@ class Injection(Struct, frozen=True):
     :param member: its name on the wire (``max_tokens``).
     :param value: its value, already JSON.
     :param unless: other members whose presence counts as its own (``max_completion_tokens``).
+    :param origin: whose default it is, for people: ``active model``, ``key alice``.
     """
 
     name: str
     member: str
     value: bytes
     unless: tuple[str, ...] = ()
+    origin: str = ""
+
+
+class Completion(Struct, frozen=True):
+    """
+    What a request is completed with, once it is known which model it names.
+
+    :param injections: what it is given, in this order, of what it lacks.
+    :param alias: what goes upstream instead of the model that the client named, already JSON; None leaves that as it is.
+    """
+
+    injections: tuple[Injection, ...] = ()
+    alias: bytes | None = None
+
+
+Completing = Callable[[str | None], Completion]
+"""
+Tells the completion of a request from the model that it names; None where it names none, or names it by no string. May raise
+a :class:`~lmgateway.errors.GatewayError` that refuses the model.
+"""
 
 
 class Rewritten(Struct, frozen=True):

@@ -23,7 +23,7 @@ from lmgateway.errors import (
     UpstreamSilent,
     UpstreamUnavailable,
 )
-from lmgateway.message import ActiveModel
+from lmgateway.message import ActiveModel, Completion, Injection
 from lmgateway.policy.dialects import (
     ANTHROPIC,
     DIALECTS,
@@ -32,8 +32,8 @@ from lmgateway.policy.dialects import (
     NATIVE_V1,
     OPENAI,
     RESPONSES,
+    Defaults,
     Dialect,
-    InjectionPlan,
 )
 from lmgateway.policy.injection import MemberSplicer
 from lmgateway.policy.routes import ROUTES
@@ -73,9 +73,16 @@ ERRORS = st.builds(
 PROXIED = (OPENAI, RESPONSES, ANTHROPIC, NATIVE_V0, NATIVE_V1)
 
 
+def injectionsOf(dialect: Dialect, active: ActiveModel | None, *, modelOnly: bool = False) -> tuple[Injection, ...]:
+    """What a request in a dialect is given where a model is active."""
+    if active is None:
+        return dialect.injections(None, ())
+    return dialect.injections(active.modelName, () if modelOnly else [Defaults("active", active.defaultInference)])
+
+
 def written(dialect: Dialect, active: ActiveModel | None, *, modelOnly: bool = False) -> list[tuple[str, Any]]:
     """The members that a request in a dialect is given, in order, decoded."""
-    return [(one.member, json.loads(one.value)) for one in dialect.injections(active, modelOnly=modelOnly)]
+    return [(one.member, json.loads(one.value)) for one in injectionsOf(dialect, active, modelOnly=modelOnly)]
 
 
 def eventOf(stream: bytes) -> tuple[str | None, Any]:
@@ -144,14 +151,15 @@ class InjectionsTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """Events call a default what ``defaultInference`` calls it."""
-        names = [one.name for one in OPENAI.injections(ACTIVE)]
+        names = [one.name for one in injectionsOf(OPENAI, ACTIVE)]
         self.assertEqual(sorted(names), sorted(["model", *EVERYTHING]))
 
     def test_maxCompletionTokens(self) -> None:
         """A chat that limits itself by OpenAI's newer name is given no limit by the older; a message has no such name."""
         body = b'{"max_completion_tokens":7}'
         for dialect in PROXIED:
-            result = MemberSplicer().rewrite(body, dialect.injections(ACTIVE))
+            given = Completion(injectionsOf(dialect, ACTIVE))
+            result = MemberSplicer().rewrite(body, lambda _, given=given: given)
             self.assertEqual("maxTokens" in result.injected, dialect not in (OPENAI, NATIVE_V0), dialect.name)
 
     def test_modelOnly(self) -> None:
@@ -166,13 +174,13 @@ class InjectionsTests(SynchronousTestCase):
     def test_noneActive(self) -> None:
         """Where no model is active nothing is given."""
         for dialect in DIALECTS.values():
-            self.assertEqual(dialect.injections(None), ())
-            self.assertEqual(dialect.injections(None, modelOnly=True), ())
+            self.assertEqual(injectionsOf(dialect, None), ())
+            self.assertEqual(injectionsOf(dialect, None, modelOnly=True), ())
 
     def test_gateway(self) -> None:
         """The gateway's own API is given nothing."""
-        self.assertEqual(GATEWAY.injections(ACTIVE), ())
-        self.assertEqual(GATEWAY.injections(ACTIVE, modelOnly=True), ())
+        self.assertEqual(injectionsOf(GATEWAY, ACTIVE), ())
+        self.assertEqual(injectionsOf(GATEWAY, ACTIVE, modelOnly=True), ())
 
     @given(DEFAULTS)
     def test_capped(self, defaults: dict[str, Any]) -> None:
@@ -187,28 +195,12 @@ class InjectionsTests(SynchronousTestCase):
     def test_encoded(self, defaults: dict[str, Any]) -> None:
         """Every default that a dialect has arrives as the very value that the admin said, whatever it is."""
         for dialect in PROXIED:
-            for one in dialect.injections(ActiveModel("m", None, defaults))[1:]:
+            for one in injectionsOf(dialect, ActiveModel("m", None, defaults))[1:]:
                 if one.name != "temperature":
                     self.assertEqual(json.loads(one.value), defaults[one.name])
 
 
-class InjectionPlanTests(SynchronousTestCase):
-    def test_plan(self) -> None:
-        """The plan holds what each dialect says, ready made."""
-        plan = InjectionPlan.build(ACTIVE)
-        self.assertIs(plan.active, ACTIVE)
-        for dialect in DIALECTS.values():
-            name = dialect.name
-            self.assertEqual(plan.injections(name, "all"), dialect.injections(ACTIVE))
-            self.assertEqual(plan.injections(name, "model"), dialect.injections(ACTIVE, modelOnly=True))
-            self.assertEqual(plan.injections(name, "none"), ())
-            self.assertIs(plan.injections(name, "all"), plan.injections(name, "all"))
-
-    def test_noneActive(self) -> None:
-        """There is a plan for no model, too: nothing."""
-        plan = InjectionPlan.build(None)
-        self.assertEqual({plan.injections(name, "all") for name in DIALECTS}, {()})
-
+class TableTests(SynchronousTestCase):
     def test_routes(self) -> None:
         """Every route's dialect is one."""
         self.assertEqual({route.dialect for route in ROUTES}, set(DIALECTS))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lmgateway.errors import BadRequest
 from lmgateway.message import ActiveModel
-from lmgateway.policy.dialects import GATEWAY, OPENAI
+from lmgateway.policy.dialects import GATEWAY, OPENAI, Defaults
 from lmgateway.policy.inference import (
     DEFAULT_INFERENCE,
     ValidationFailed,
@@ -135,7 +135,7 @@ class ValidateInferenceTests(SynchronousTestCase):
     def test_injectable(self, value: dict[str, Any]) -> None:
         """Whatever passes can be injected: it survives JSON as the value that it is."""
         if not faultsOf(value):
-            for one in OPENAI.injections(ActiveModel("m", None, value))[1:]:
+            for one in OPENAI.injections(None, [Defaults("a", value)]):
                 self.assertEqual(json.loads(one.value), value[one.name])
 
 

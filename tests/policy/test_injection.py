@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lmgateway.errors import BadRequest
 from lmgateway.interfaces import IRequestRewriter
-from lmgateway.message import Injection
+from lmgateway.message import Completion, Injection, Rewritten
 from lmgateway.policy.injection import MEMBERS_LIMIT, SMALL_BODY, MemberSplicer, readCarefully, readQuickly
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -32,7 +32,12 @@ OBJECTS = jsonObjects(
 )
 INJECTED = st.lists(st.sampled_from(INJECTIONS), unique=True).map(tuple)
 
-rewrite = MemberSplicer().rewrite
+
+def rewrite(
+    body: bytes, injections: tuple[Injection, ...], watch: frozenset[str] = frozenset(), alias: bytes | None = None
+) -> Rewritten:
+    """Complete a body with the same, whatever model it names."""
+    return MemberSplicer().rewrite(body, lambda _: Completion(injections, alias), watch)
 
 
 class Pairs(list[tuple[str, Any]]):

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from lmgateway.message import Injection, Rewritten
+from lmgateway.message import Completion, Injection, Rewritten
 from lmgateway.policy.injection import SMALL_BODY, MemberSplicer
 from lmgateway.policy.routes import ROUTES
 from lmgateway.policy.stream_options import (
@@ -80,7 +80,7 @@ def expected(pairs: Pairs) -> Pairs | None:
 
 def rewritten(body: bytes, *injections: Injection) -> Rewritten:
     """What the proxy has of a body when it asks for the usage."""
-    return MemberSplicer().rewrite(body, injections, WATCHED)
+    return MemberSplicer().rewrite(body, lambda _: Completion(injections), WATCHED)
 
 
 class WithUsageTests(SynchronousTestCase):

@@ -11,6 +11,7 @@ from typing import Any
 
 from lmgateway.interfaces import IActiveModel, IEventJournal
 from lmgateway.message import ActiveModel, Principal
+from lmgateway.policy.completion import Completions
 from lmgateway.policy.injection import MemberSplicer
 from lmgateway.policy.stream_options import UsageAsking
 from lmgateway.settings import Settings, loadSettings
@@ -184,8 +185,18 @@ class MemoryGateway:
         self.captures = Captures(self.settings.debug.capture, self.settings.debug.captureSize)
         self.state = UpstreamState(self.journal, UPSTREAM)
         watching = Watching(self.exchanges, clock, readerFor, self.captures)
+        self.completions = Completions()
         self.proxy = ProxyResource(
-            rules, upstream, MemberSplicer(), self.active, watching, self.state, UsageAsking(), clock
+            rules,
+            upstream,
+            MemberSplicer(),
+            self.active,
+            watching,
+            self.state,
+            UsageAsking(),
+            self.completions,
+            lambda: succeed(False),
+            clock,
         )
         debug = DebugApi(self.exchanges, self.metrics, self.captures, self.active, self.state, clock).app.resource()
         self.root = GatewayRoot(

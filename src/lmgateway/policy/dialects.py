@@ -9,19 +9,28 @@ One row per dialect; the rest is generic. LM Studio's parameters are those of it
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from lmgateway.errors import GatewayError
-from lmgateway.message import ActiveModel, Injection
+from lmgateway.message import Injection
 from lmgateway.policy.routes import Dialect as DialectName
-from lmgateway.policy.routes import Inject
 
-_NO_INJECTIONS: tuple[Injection, ...] = ()
+
+class Defaults(Struct, frozen=True):
+    """
+    Default parameters of one origin.
+
+    :param origin: whose they are, for people.
+    :param values: by the names of ``defaultInference``.
+    """
+
+    origin: str
+    values: Mapping[str, Any]
 
 
 class Parameter(Struct, frozen=True):
@@ -39,14 +48,15 @@ class Parameter(Struct, frozen=True):
     most: float | None = None
     unless: tuple[str, ...] = ()
 
-    def injectionOf(self, value: Any) -> Injection:
+    def injectionOf(self, value: Any, origin: str) -> Injection:
         """
         :param value: the default, as :mod:`lmgateway.policy.inference` lets it through.
+        :param origin: whose default it is.
         :return: what a request is given if it lacks the parameter.
         """
         if self.most is not None:
             value = min(value, self.most)
-        return Injection(self.name, self.member, msgspec.json.encode(value), self.unless)
+        return Injection(self.name, self.member, msgspec.json.encode(value), self.unless, origin)
 
 
 class Dialect(Struct, frozen=True):
@@ -66,24 +76,25 @@ class Dialect(Struct, frozen=True):
     eventShape: Callable[[GatewayError], dict[str, Any]]
     eventName: str | None = None
 
-    def injections(self, active: ActiveModel | None, *, modelOnly: bool = False) -> tuple[Injection, ...]:
+    def injections(self, model: str | None, defaults: Iterable[Defaults], origin: str = "") -> tuple[Injection, ...]:
         """
-        What a request in this dialect is given. The same for the same model: see :class:`InjectionPlan`.
+        What a request in this dialect is given.
 
-        :param active: the active model, or None.
-        :param modelOnly: whether the request takes no sampling parameters (embeddings).
-        :return: ``model``, then the defaults that the dialect has; nothing where no model is active.
+        :param model: what goes upstream as ``model`` where a request names none; None gives it none.
+        :param defaults: of a parameter that several have, the first one's value counts.
+        :param origin: whose model it is.
+        :return: ``model``, then the defaults that the dialect has, in its order.
         """
-        if active is None or self.parameters is None:
-            return _NO_INJECTIONS
-        model = Injection("model", "model", msgspec.json.encode(active.modelName))
-        if modelOnly:
-            return (model,)
-        defaults = active.defaultInference
-        return (
-            model,
-            *(known.injectionOf(defaults[known.name]) for known in self.parameters if known.name in defaults),
-        )
+        if self.parameters is None:
+            return ()
+        layers = tuple(defaults)
+        given = [] if model is None else [Injection("model", "model", msgspec.json.encode(model), origin=origin)]
+        for parameter in self.parameters:
+            for layer in layers:
+                if parameter.name in layer.values:
+                    given.append(parameter.injectionOf(layer.values[parameter.name], layer.origin))
+                    break
+        return tuple(given)
 
     def errorBody(self, error: GatewayError) -> bytes:
         """
@@ -104,40 +115,6 @@ class Dialect(Struct, frozen=True):
         """
         name = f"event: {self.eventName}\n".encode() if self.eventName else b""
         return name + b"data: " + _encode(self.eventShape(error)) + b"\n\n"
-
-
-class InjectionPlan(Struct, frozen=True):
-    """
-    The injections of every dialect, computed once for as long as a model is active.
-
-    :param active: the model that the plan is for: while it is the active one, the plan holds.
-    :param every: by dialect, ``model`` and the defaults.
-    :param modelOnly: by dialect, ``model``.
-    """
-
-    active: ActiveModel | None
-    every: Mapping[DialectName, tuple[Injection, ...]]
-    modelOnly: Mapping[DialectName, tuple[Injection, ...]]
-
-    @classmethod
-    def build(cls, active: ActiveModel | None) -> Self:
-        """Make the plan for a model, or for there being none."""
-        return cls(
-            active,
-            {dialect.name: dialect.injections(active) for dialect in DIALECTS.values()},
-            {dialect.name: dialect.injections(active, modelOnly=True) for dialect in DIALECTS.values()},
-        )
-
-    def injections(self, dialect: DialectName, inject: Inject) -> tuple[Injection, ...]:
-        """
-        What a request is given.
-
-        :param dialect: the route's.
-        :param inject: the route's.
-        """
-        if inject == "none":
-            return _NO_INJECTIONS
-        return (self.every if inject == "all" else self.modelOnly)[dialect]
 
 
 def _encode(value: dict[str, Any]) -> bytes:

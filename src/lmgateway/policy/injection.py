@@ -12,9 +12,10 @@ What a body costs: its own bytes, those of the result, and some dozens of bytes 
 
 from __future__ import annotations
 
+import re
 from codecs import BOM_UTF8, utf_8_decode
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from zope.interface import implementer
 
 from lmgateway.errors import BadRequest
 from lmgateway.interfaces import IRequestRewriter
-from lmgateway.message import Injection, Rewritten
+from lmgateway.message import Completing, Completion, Injection, Rewritten
 
 SMALL_BODY = 65_536
 """
@@ -75,6 +76,8 @@ class _CountedKeys:
 _PLAIN = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _KEYED = msgspec.json.Decoder(dict[_Key, msgspec.Raw], dec_hook=str.__new__)
 _TEXT = msgspec.json.Decoder(str)
+_KEY = re.compile(rb'[\s,{]*"(?:[^"\\]|\\.)*"\s*:\s*', re.DOTALL)
+"""What stands before a value in an object that is known to be valid."""
 
 
 @implementer(IRequestRewriter)
@@ -89,10 +92,11 @@ class MemberSplicer:
     Names of injections and watched members are ASCII, as those of the APIs are.
     """
 
-    def rewrite(self, body: bytes, injections: Sequence[Injection], watch: frozenset[str] = frozenset()) -> Rewritten:
+    def rewrite(self, body: bytes, complete: Completing, watch: frozenset[str] = frozenset()) -> Rewritten:
         r"""
         :param body: the request body, whole.
-        :param injections: what to add, in this order. One whose member or ``unless`` an earlier one added is not added.
+        :param complete: tells what to add, in its order. What has a member or an ``unless`` that an earlier one added
+            is not added.
         :param watch: further top-level names whose presence is to be told.
         :return: the body to send. In a body with an escaped half of a surrogate pair, ``model`` is told with any
             character that is itself written as ``\udXXX`` replaced.
@@ -100,33 +104,64 @@ class MemberSplicer:
         """
         _requireUtf8(body)
         values = readQuickly(body)
+        repeated: frozenset[str] = frozenset()
         if values is None:
             values, repeated = readCarefully(body)
-            if repeated:
-                _refuseRepeats(repeated, injections, watch)
+            _refuseRepeats(repeated, {"model", "stream", *watch})
         model = _textOf(values["model"]) if "model" in values else None
+        completion = complete(model)
+        if repeated:
+            _refuseRepeats(repeated, _membersOf(completion))
         stream = "stream" in values and _isTrue(values["stream"])
         present = set(values)
-        members = watch & present
         separator = b"," if values else b""
+        replaced = None
+        if completion.alias is not None and model is not None:
+            model = _textOf(completion.alias)
+            replaced = _placeOfModel(body, values, isRepeating=bool(repeated))
         del values  # they may hold a copy of the body, and another is about to be made
 
-        injected: list[str] = []
-        added: list[bytes] = []
-        for injection in injections:
-            member = injection.member
-            if member in present or not present.isdisjoint(injection.unless):
-                continue
-            present.add(member)
-            injected.append(injection.name)
-            added.append(msgspec.json.encode(member) + b":" + injection.value)
-            if member == "model":
+        missing = _missingOf(completion, present)
+        for injection in missing:
+            if injection.member == "model":
                 model = _textOf(injection.value)
-            elif member == "stream":
+            elif injection.member == "stream":
                 stream = _isTrue(injection.value)
-        if added:
-            body = _splice(body, b",".join(added) + separator)
-        return Rewritten(body, tuple(injected), model, stream, members)
+        new = b",".join([msgspec.json.encode(each.member) + b":" + each.value for each in missing])
+        new = new + separator if new else b""
+        if replaced is not None:
+            body = _exchanged(body, new, replaced, completion.alias or b"")
+        elif new:
+            body = _splice(body, new)
+        return Rewritten(body, tuple([each.name for each in missing]), model, stream, watch & present)
+
+
+def _missingOf(completion: Completion, present: set[str]) -> list[Injection]:
+    """What of a completion an object lacks that has the members of ``present``."""
+    missing: list[Injection] = []
+    added: set[str] = set()
+    for injection in completion.injections:
+        names = {injection.member, *injection.unless}
+        if present.isdisjoint(names) and added.isdisjoint(names):
+            added.add(injection.member)
+            missing.append(injection)
+    return missing
+
+
+def _membersOf(completion: Completion) -> set[str]:
+    """Every member that decides about an injection."""
+    return {name for injection in completion.injections for name in (injection.member, *injection.unless)}
+
+
+def _placeOfModel(body: bytes, values: dict[str, msgspec.Raw], *, isRepeating: bool) -> tuple[int, int]:
+    """
+    Where the value of ``model`` begins and ends.
+
+    :param isRepeating: whether ``values`` has not every member, because some have the same name.
+    """
+    pairs = membersOf(body) if isRepeating else values.items()
+    start = placeOf("model", body, pairs)
+    return start, start + len(values["model"])
 
 
 def _requireUtf8(body: bytes) -> None:
@@ -184,20 +219,51 @@ def readCarefully(body: bytes) -> tuple[dict[str, msgspec.Raw], frozenset[str]]:
     :raise BadRequest: it is not valid JSON, no object, nested too deeply, or has too many members.
     """
     try:
-        return _parse(body)
+        return _told(_parse(body))
     except msgspec.DecodeError as error:
-        unpaired = body.replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\ue")
+        unpaired = _unpaired(body)
         if unpaired == body:
             raise _refusal(error) from None
     try:
-        return _parse(unpaired)
+        return _told(_parse(unpaired))
     except msgspec.DecodeError as error:
         raise _refusal(error) from None
 
 
-def _parse(text: bytes) -> tuple[dict[str, msgspec.Raw], frozenset[str]]:
+def membersOf(body: bytes) -> list[tuple[str, msgspec.Raw]]:
     """
-    :return: as :func:`readCarefully`.
+    Every member of an object, in its order, however often its name is there.
+
+    :param body: known to be sound. Values may differ from it in escaped surrogates, but not in length.
+    """
+    try:
+        return _parse(body)
+    except msgspec.DecodeError:
+        return _parse(_unpaired(body))
+
+
+def placeOf(name: str, body: bytes, members: Iterable[tuple[str, msgspec.Raw]]) -> int:
+    """
+    Where the value of a member begins.
+
+    The parser tells each value, but not where it is. Between one value and the next there is only a key.
+
+    :param members: all members of ``body``, in their order, ``name`` among them.
+    """
+    place = 0
+    for key, value in members:
+        found = _KEY.match(body, place)
+        assert found is not None, "A member has a key."  # noqa: S101
+        place = found.end()
+        if key == name:
+            break
+        place += len(value)
+    return place
+
+
+def _parse(text: bytes) -> list[tuple[str, msgspec.Raw]]:
+    """
+    :return: each member, in order.
     :raise msgspec.DecodeError: it is not valid JSON, or no object.
     :raise BadRequest: it is nested too deeply, or has too many members.
     """
@@ -210,11 +276,20 @@ def _parse(text: bytes) -> tuple[dict[str, msgspec.Raw], frozenset[str]]:
         raise BadRequest(
             "The request body is nested too deeply. Send arrays and objects of at most 512 levels.", code="invalid_json"
         ) from None
-    names = [*map(str, members)]
-    values = dict(zip(names, members.values(), strict=True))
-    if len(values) == len(names):
+    return [(str(key), value) for key, value in members.items()]
+
+
+def _told(members: list[tuple[str, msgspec.Raw]]) -> tuple[dict[str, msgspec.Raw], frozenset[str]]:
+    """The last value of each name, and the names that are there more than once."""
+    values = dict(members)
+    if len(values) == len(members):
         return values, frozenset()
-    return values, frozenset(name for name, times in Counter(names).items() if times > 1)
+    return values, frozenset(name for name, times in Counter(name for name, _ in members).items() if times > 1)
+
+
+def _unpaired(body: bytes) -> bytes:
+    """The body with each escaped surrogate in the private use area."""
+    return body.replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\ue")
 
 
 def _refusal(error: msgspec.DecodeError) -> BadRequest:
@@ -229,15 +304,12 @@ def _badJson(reason: str) -> BadRequest:
     return BadRequest(f"The request body is not valid JSON: {reason}.", code="invalid_json")
 
 
-def _refuseRepeats(repeated: frozenset[str], injections: Sequence[Injection], watch: frozenset[str]) -> None:
+def _refuseRepeats(repeated: frozenset[str], read: set[str]) -> None:
     """
     Refuse a repeated key that the gateway reads: LM Studio might take the other one. The rest is LM Studio's business.
 
     :raise BadRequest: there is one.
     """
-    read = {"model", "stream", *watch}
-    for injection in injections:
-        read.update((injection.member, *injection.unless))
     for name in sorted(read & repeated):
         raise BadRequest(
             f'The request body names "{name}" more than once. Send it once.', param=name, code="repeated_member"
@@ -264,3 +336,10 @@ def _splice(body: bytes, members: bytes) -> bytes:
     start = body.index(b"{") + 1
     rest = memoryview(body)
     return b"".join((rest[:start], members, rest[start:]))
+
+
+def _exchanged(body: bytes, members: bytes, place: tuple[int, int], value: bytes) -> bytes:
+    """The body with something written after its opening brace, and another value in a place behind it, in one copy."""
+    start = body.index(b"{") + 1
+    rest = memoryview(body)
+    return b"".join((rest[:start], members, rest[start : place[0]], value, rest[place[1] :]))

@@ -8,13 +8,11 @@ Without it LM Studio's streams tell no tokens at all. The chunk that comes of it
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from lmgateway.errors import BadRequest
 from lmgateway.message import Rewritten
-from lmgateway.policy.injection import readCarefully, readQuickly
+from lmgateway.policy.injection import placeOf, readCarefully, readQuickly
 
 STREAM_OPTIONS = "stream_options"
 WATCHED = frozenset({STREAM_OPTIONS})
@@ -25,8 +23,6 @@ ASKABLE_DIALECTS = frozenset({"openai", "native_v0"})
 
 _OPTION = b'"include_usage":true'
 _MEMBER = b'"stream_options":{' + _OPTION + b"}"
-_KEY = re.compile(rb'[\s,{]*"(?:[^"\\]|\\.)*"\s*:\s*', re.DOTALL)
-"""What stands before a value in an object that is known to be valid."""
 
 
 def askForUsage(rewritten: Rewritten) -> bytes | None:
@@ -69,7 +65,7 @@ def _withOption(body: bytes, members: dict[str, msgspec.Raw], options: bytes) ->
     inner = _read(options) if options.startswith(b"{") else None
     if inner is None or "include_usage" in inner:
         return None
-    return _opened(body, _placeOf(STREAM_OPTIONS, body, members), _OPTION + (b"," if inner else b""))
+    return _opened(body, placeOf(STREAM_OPTIONS, body, members.items()), _OPTION + (b"," if inner else b""))
 
 
 def _read(text: bytes) -> dict[str, msgspec.Raw] | None:
@@ -83,25 +79,6 @@ def _read(text: bytes) -> dict[str, msgspec.Raw] | None:
         return values
     values, repeated = readCarefully(text)
     return None if repeated else values
-
-
-def _placeOf(name: str, body: bytes, members: dict[str, msgspec.Raw]) -> int:
-    """
-    Where the value of a member begins.
-
-    The parser tells each value, but not where it is. Between one value and the next there is only a key.
-
-    :param members: all members of ``body``, in their order, ``name`` among them.
-    """
-    place = 0
-    for key, value in members.items():
-        found = _KEY.match(body, place)
-        assert found is not None, "A member has a key."  # noqa: S101
-        place = found.end()
-        if key == name:
-            break
-        place += len(value)
-    return place
 
 
 def _opened(body: bytes, place: int, members: bytes) -> bytes:

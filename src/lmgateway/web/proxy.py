@@ -9,7 +9,10 @@ connection upstream is closed at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
+from urllib.parse import quote
 
 from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred
@@ -21,6 +24,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from lmgateway.errors import (
+    Forbidden,
     GatewayError,
     InternalError,
     Unavailable,
@@ -30,14 +34,15 @@ from lmgateway.errors import (
 )
 from lmgateway.interfaces import IActiveModel, IRequestRewriter, IUpstream
 from lmgateway.message import HeaderPairs, Rewritten, Scope
-from lmgateway.policy.dialects import DIALECTS, InjectionPlan
+from lmgateway.policy.completion import Completions, UnknownModel
+from lmgateway.policy.dialects import DIALECTS
 from lmgateway.policy.framing import checkReadable
 from lmgateway.policy.routes import Route
 from lmgateway.policy.stream_options import ASKABLE_DIALECTS, WATCHED, UsageAsking, askForUsage, refusesUsage
 from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.web.responses import defect, respondError
 from lmgateway.web.rules import Rules
-from lmgateway.web.watch import ExchangeWatch, Watching
+from lmgateway.web.watch import LONGEST_MODEL, ExchangeWatch, Watching
 from lmgateway.wire.answer import holdWhole
 from lmgateway.wire.body import BytesBodyProducer, StreamedBody
 from lmgateway.wire.headers import VerbatimHeaders
@@ -46,6 +51,11 @@ from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.silence import SilenceTimer
 
 T = TypeVar("T")
+
+MODEL_FIELD = b"X-LMGateway-Model"
+"""The answer's header field that names the model that LM Studio was asked for."""
+
+VISIBLE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 
 REFUSALS = frozenset({400, 422})
 """Answers that may refuse a request for being asked for its usage."""
@@ -78,6 +88,8 @@ class ProxyResource(Resource):
     :param watching: watches inference requests.
     :param state: is told whether LM Studio answers; assign with the upstream.
     :param asking: tells whether streams are asked for their usage; assign to change it.
+    :param completions: tells what requests are completed with.
+    :param look: has it looked at what LM Studio has now; fires with whether that was done.
     :param clock: whose seconds count for silence.
     """
 
@@ -92,6 +104,8 @@ class ProxyResource(Resource):
         watching: Watching,
         state: UpstreamState,
         asking: UsageAsking,
+        completions: Completions,
+        look: Callable[[], Deferred[bool]],
         clock: IReactorTime,
     ) -> None:
         super().__init__()
@@ -102,7 +116,8 @@ class ProxyResource(Resource):
         self._rewriter = rewriter
         self._active = active
         self._watching = watching
-        self._plan = InjectionPlan.build(None)
+        self.completions = completions
+        self._look = look
         self._clock = clock
 
     def render(self, request: GatewayRequest) -> int:
@@ -155,7 +170,7 @@ class ProxyResource(Resource):
         checkReadable(head)
         whole = request.body.whole()
         body = await request.body.read() if whole is None else whole
-        rewritten = self._rewrite(request, route, body)
+        rewritten = await self._rewrite(request, route, body)
         watch = self._watching.begin(request, route, body, rewritten)
         asking = askForUsage(rewritten) if self._mayAsk(route) else None
         if asking is None:
@@ -166,15 +181,29 @@ class ProxyResource(Resource):
         """Whether a stream on this route is asked for its usage where the client did not."""
         return route.inject == "all" and route.dialect in ASKABLE_DIALECTS and self.asking.asks(self.state.url)
 
-    def _rewrite(self, request: GatewayRequest, route: Route, body: bytes) -> Rewritten:
-        active = self._active.current()
-        if active is not self._plan.active:
-            self._plan = InjectionPlan.build(active)
-        injections = self._plan.injections(route.dialect, route.inject)
-        rewritten = self._rewriter.rewrite(body, injections, route.adminMembers | WATCHED)
+    async def _rewrite(self, request: GatewayRequest, route: Route, body: bytes) -> Rewritten:
+        principal = request.principal
+        if principal is None:
+            raise InternalError("A request of nobody's reached the proxy.")
+
+        def rewrite() -> Rewritten:
+            completing = self.completions.completing(route.dialect, route.inject, self._active.current(), principal)
+            return self._rewriter.rewrite(body, completing, route.adminMembers | WATCHED)
+
+        try:
+            rewritten = rewrite()
+        except UnknownModel:
+            # It may have been downloaded or loaded since somebody last looked.
+            if not await self._look():
+                raise
+            rewritten = rewrite()
         request.model = rewritten.model
-        if rewritten.members & route.adminMembers and request.principal is not None:
-            self.rules.authorizer.permit(request.principal, Scope.ADMIN)
+        if rewritten.members & route.adminMembers:
+            self.rules.authorizer.permit(principal, Scope.ADMIN)
+        if principal.grant.models and rewritten.model is None:
+            raise Forbidden(
+                "Name a model: this key is not meant for every one.", param="model", code="model_not_allowed"
+            )
         return rewritten
 
     async def _exchange(self, request: GatewayRequest, route: Route, prepared: Prepared) -> None:
@@ -207,7 +236,7 @@ class ProxyResource(Resource):
         relay = ResponseRelay(
             request,
             response,
-            rules.headers.downstreamHeaders(pairs),
+            _answerHeaders(rules.headers.downstreamHeaders(pairs), prepared.rewritten),
             DIALECTS[route.dialect].errorEvent,
             silence,
             isStream=isStream,
@@ -256,6 +285,19 @@ class ProxyResource(Resource):
             raise UpstreamSilent(msg) from None
         finally:
             silence.stop()
+
+
+def _answerHeaders(headers: HeaderPairs, rewritten: Rewritten | None) -> HeaderPairs:
+    """The upstream's header fields, and which model it was asked for. A name is data: what no field may hold is escaped."""
+    if rewritten is None or rewritten.model is None:
+        return headers
+    return (*headers, (MODEL_FIELD, _fieldOf(rewritten.model[:LONGEST_MODEL])))
+
+
+@lru_cache(maxsize=256)
+def _fieldOf(model: str) -> bytes:
+    """A name as a header field holds it: visible ASCII as it is, the rest as in a URL."""
+    return quote(model, safe=VISIBLE, errors="surrogatepass").encode("ascii")
 
 
 def isEventStream(headers: HeaderPairs) -> bool:
