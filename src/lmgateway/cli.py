@@ -15,11 +15,16 @@ import click
 from lmgateway import __version__
 
 COMMANDS: Mapping[str, str] = {
+    "activate": "lmgateway.commands.activate:activate",
     "check": "lmgateway.commands.check:check",
+    "deactivate": "lmgateway.commands.activate:deactivate",
+    "load": "lmgateway.commands.load:load",
+    "models": "lmgateway.commands.models:models",
     "run": "lmgateway.commands.run:run",
     "simulate": "lmgateway.commands.simulate:simulate",
     "status": "lmgateway.commands.status:status",
     "tail": "lmgateway.commands.tail:tail",
+    "unload": "lmgateway.commands.unload:unload",
     "usage": "lmgateway.commands.usage:usage",
 }
 """Where each subcommand is, as ``module:attribute``."""

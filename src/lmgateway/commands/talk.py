@@ -205,7 +205,9 @@ def messageOf(body: bytes) -> str:
     if not isinstance(said, str):
         return "no reason was given. Is this a gateway?"
     details = value.get("details")
-    faults = [_detailOf(detail) for detail in (details if isinstance(details, list) else []) if isinstance(detail, dict)]
+    faults = [
+        _detailOf(detail) for detail in (details if isinstance(details, list) else []) if isinstance(detail, dict)
+    ]
     return f"{said}: {' '.join(faults)}" if faults else said
 
 
