@@ -134,7 +134,7 @@ class ServingTestCase(GatewayTestCase):
         """Have it go by other variables."""
         self.reload(self.gateway, self.settings(**{**self.environ, **environ}))
 
-    def begin(self, target: str = "/v1/models") -> tuple[Client, ScriptedUpstream]:
+    def begin(self, target: str = "/v1/files") -> tuple[Client, ScriptedUpstream]:
         """Send a request to LM Studio that is not answered yet."""
         client = self.connect(self.gateway)
         before = {upstream: len(upstream.data) for upstream in self.upstreams.made}

@@ -142,7 +142,7 @@ class UpstreamTests(ServingTestCase):
         self.network.flush()
         self.assertEqual((idle.ended, busy.ended), (True, False))
         later = self.connect(self.gateway)
-        later.send(requestBytes("GET", "/v1/models", key=KEY))
+        later.send(requestBytes("GET", "/v1/files", key=KEY))
         (new,) = self.others.made
         self.write(new, EMPTY)
         self.assertEqual(later.answers[0].status, 200)
@@ -197,7 +197,7 @@ class UpstreamTests(ServingTestCase):
         told: Any = self.ask(self.gateway, "/debug/status", key=KEY).json()["upstream"]
         self.assertEqual(told, {"url": "http://127.0.0.1:4321", "up": None, "reason": None})
         self.change(LMSTUDIO_BASE_URL="http://127.0.0.1:9")
-        self.connect(self.gateway).send(requestBytes("GET", "/v1/models", key=KEY))
+        self.connect(self.gateway).send(requestBytes("GET", "/v1/files", key=KEY))
         told = self.ask(self.gateway, "/debug/status", key=KEY).json()["upstream"]
         self.assertEqual((told["url"], told["up"]), ("http://127.0.0.1:9", False))
 

@@ -48,6 +48,7 @@ from lmgateway.web.admin import AdminApi
 from lmgateway.web.debug import DebugApi
 from lmgateway.web.feed import FeedApi
 from lmgateway.web.health import HealthApi, UpstreamProbe
+from lmgateway.web.listing import LISTED, ModelListing
 from lmgateway.web.proxy import ProxyResource
 from lmgateway.web.rules import EVERY_SCOPE, makeRules, needsKey
 from lmgateway.web.tree import GatewayRoot
@@ -146,7 +147,9 @@ class Gateway(MultiService):
             reactor,
         )
         self._debug = DebugApi(self._exchanges, self._metrics, self._captures, self._active, self._state, reactor)
-        self._root = GatewayRoot(rules, self._proxy, self._apis(), self._keyRefused)
+        self._listing = ModelListing(rules, self._upstream, self._state, self._completions, self._proxy, reactor)
+        proxied = dict.fromkeys(LISTED, self._listing)
+        self._root = GatewayRoot(rules, self._proxy, proxied, self._apis(), self._keyRefused)
         self.site = GatewaySite(self._root, reactor, settings.limits, self._root.refuse, self._ended)
 
     def _apis(self) -> dict[bytes, IResource]:
@@ -256,11 +259,12 @@ class Gateway(MultiService):
     def _replaceUpstream(self, settings: Settings) -> None:
         """Send what comes from now on elsewhere. The connections of before go with the answers that they carry."""
         upstream, retiring = makeUpstream(settings, self._reactor), self._upstream
-        self._upstream = self._proxy.upstream = self._probe.upstream = upstream
+        self._upstream = self._proxy.upstream = self._probe.upstream = self._listing.upstream = upstream
         retiring.retire()
         if settings.upstream.baseUrl != self._state.url:
             state = UpstreamState(self._journal, settings.upstream.baseUrl)
-            self._state = self._proxy.state = self._debug.upstream = state
+            self._state = self._proxy.state = self._debug.upstream = self._listing.state = state
+            self._listing.forget()
 
     async def _rereadKeys(self) -> None:
         try:
@@ -281,6 +285,7 @@ class Gateway(MultiService):
         rules = makeRules(self.settings, self._storedKeys)
         self._root.rules = rules
         self._proxy.rules = rules
+        self._listing.rules = rules
 
     async def _restore(self) -> None:
         await self._active.load()

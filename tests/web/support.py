@@ -29,6 +29,7 @@ from lmgateway.web.admin import AdminApi
 from lmgateway.web.debug import DebugApi
 from lmgateway.web.feed import FeedApi
 from lmgateway.web.health import HealthApi, UpstreamProbe
+from lmgateway.web.listing import LISTED, ModelListing
 from lmgateway.web.proxy import ProxyResource
 from lmgateway.web.rules import makeRules
 from lmgateway.web.tree import GatewayRoot
@@ -199,9 +200,11 @@ class MemoryGateway:
             clock,
         )
         debug = DebugApi(self.exchanges, self.metrics, self.captures, self.active, self.state, clock).app.resource()
+        self.listing = ModelListing(rules, upstream, self.state, self.completions, self.proxy, clock)
         self.root = GatewayRoot(
             rules,
             self.proxy,
+            dict.fromkeys(LISTED, self.listing),
             {
                 b"/health": HealthApi(UpstreamProbe(upstream, clock), clock).app.resource(),
                 b"/admin": AdminApi(self.active, self.journal).app.resource(),

@@ -94,10 +94,10 @@ class UpstreamRequestTests(SynchronousTestCase):
         """Target and end-to-end fields go up as they came; the client's key does not, LM Studio's token does."""
         gateway = MemoryGateway(settingsOf({"LMSTUDIO_API_TOKEN": "sk-lm-AAAAAAAA:BBBBBBBBBBBBBBBBBBBB"}))
         gateway.ask(
-            "GET", "/v1/models?a=|[&b=%zz?", headers={"x-CuStOm": "a  b", "Cookie": "c=1", "Accept-Encoding": "br"}
+            "GET", "/v1/files?a=|[&b=%zz?", headers={"x-CuStOm": "a  b", "Cookie": "c=1", "Accept-Encoding": "br"}
         )
         (received,) = gateway.simulator.received
-        self.assertEqual(received.target, b"/v1/models?a=|[&b=%zz?")
+        self.assertEqual(received.target, b"/v1/files?a=|[&b=%zz?")
         self.assertEqual(
             received.headers,
             (
@@ -196,7 +196,7 @@ class AnswerTests(SynchronousTestCase):
         """LM Studio that is not there is a 503 that says what to do."""
         gateway = MemoryGateway()
         gateway.endpoints.listen = None
-        answer = gateway.ask("GET", "/v1/models")
+        answer = gateway.ask("GET", "/v1/files")
         self.assertEqual(answer.status, 503)
         self.assertIn("http://127.0.0.1:1234 refused the connection", answer.json()["error"]["message"])
 
@@ -205,7 +205,7 @@ class AnswerTests(SynchronousTestCase):
         upstreams = ScriptedUpstreams()
         gateway = MemoryGateway(listen=upstreams)
         client = gateway.connect()
-        client.send(requestBytes("GET", "/v1/models"))
+        client.send(requestBytes("GET", "/v1/files"))
         upstreams.made[0].transport.loseConnection()
         gateway.network.flush()
         self.assertEqual(client.answers[0].status, 502)
@@ -215,7 +215,7 @@ class AnswerTests(SynchronousTestCase):
         upstreams = ScriptedUpstreams()
         gateway = MemoryGateway(settingsOf({"PROXY_TIMEOUT": "3000"}), listen=upstreams)
         client = gateway.connect()
-        client.send(requestBytes("GET", "/v1/models"))
+        client.send(requestBytes("GET", "/v1/files"))
         gateway.network.advance(2)
         self.assertEqual(client.answers, [])
         gateway.network.advance(2)

@@ -31,6 +31,7 @@ class GatewayRoot(Resource):
 
     :param rules: who may ask what; assign to change them for what comes after.
     :param proxy: answers what goes to LM Studio.
+    :param proxied: answers the routes of these names instead.
     :param apis: answer the rest, by the path, or else by its first segment (``/debug``).
     :param keyRefused: told of each request without a good key.
     """
@@ -41,12 +42,14 @@ class GatewayRoot(Resource):
         self,
         rules: Rules,
         proxy: IResource,
+        proxied: Mapping[str, IResource],
         apis: Mapping[bytes, IResource],
         keyRefused: Callable[[RequestHead, Unauthenticated], None],
     ) -> None:
         super().__init__()
         self.rules = rules
         self._proxy = proxy
+        self._proxied = proxied
         self._apis = apis
         self._keyRefused = keyRefused
 
@@ -58,7 +61,7 @@ class GatewayRoot(Resource):
             respondError(request, error)
             return NOT_DONE_YET
         if route.kind == "proxy":
-            self._proxy.render(request)
+            self._proxied.get(route.name, self._proxy).render(request)
         else:
             api = self._apis.get(request.path) or self._apis[b"/" + request.path.split(b"/", 2)[1]]
             api.render(request)

@@ -228,14 +228,15 @@ class _Finished:
 class _Holding(BodyProtocol):
     """Collects an answer."""
 
-    def __init__(self, response: IResponse, held: Deferred[HeldResponse]) -> None:
+    def __init__(self, response: IResponse, held: Deferred[HeldResponse], most: int) -> None:
         self._response = response
         self._held = held
+        self._most = most
         self._body = bytearray()
 
     def dataReceived(self, data: bytes) -> None:
         self._body += data
-        if len(self._body) > MOST_HELD:
+        if len(self._body) > self._most:
             self.abandon()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -247,14 +248,15 @@ class _Holding(BodyProtocol):
         transport.loseConnection()
 
 
-def holdWhole(response: IResponse) -> Deferred[HeldResponse]:
+def holdWhole(response: IResponse, most: int = MOST_HELD) -> Deferred[HeldResponse]:
     """
     Read an answer whole, as an error is read that decides what is done next.
 
+    :param most: bytes that are held; an answer that has more is broken off.
     :return: fires with it, however it ended; its end is told again to whoever takes its body. Cancelling closes the
         connection.
     """
     held: Deferred[HeldResponse] = Deferred(lambda _: holding.abandon())
-    holding = _Holding(response, held)
+    holding = _Holding(response, held, most)
     response.deliverBody(holding)
     return held

@@ -1,0 +1,198 @@
+# -*- test-case-name: tests.web.test_listing -*-
+"""
+``GET /v1/models``: the one answer of LM Studio's that is kept, since clients ask it before anything else, and some are of no
+use until they have it (Open WebUI asks at each page, and waits).
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.iweb import IResponse
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET
+
+from lmgateway.errors import GatewayError, InternalError, UpstreamSilent, UpstreamUnavailable
+from lmgateway.interfaces import IUpstream
+from lmgateway.message import HeaderPairs
+from lmgateway.policy.completion import Completions
+from lmgateway.policy.model_list import ModelList
+from lmgateway.telemetry.upstreams import UpstreamState
+from lmgateway.web.responses import defect, respondError
+from lmgateway.web.rules import Rules
+from lmgateway.wire.answer import HeldResponse, holdWhole
+from lmgateway.wire.request import GatewayRequest
+
+LISTED = frozenset({"/v1/models", "/models"})
+"""The routes that are answered here."""
+
+PATIENCE_SECONDS = 2.0
+"""How long LM Studio may take where a list of before is at hand, which is then given instead."""
+
+LONGEST_WAIT = 30.0
+"""How long it may take where none is."""
+
+MOST_LISTED = 16 << 20
+"""Bytes of a list: ten thousand models have about one million."""
+
+CONDITIONAL = frozenset(
+    {
+        b"accept-encoding",
+        b"if-none-match",
+        b"if-modified-since",
+        b"if-match",
+        b"if-unmodified-since",
+        b"if-range",
+        b"range",
+    }
+)
+"""Fields that could make LM Studio's answer something else than the list, readable (RFC 9110 sections 12.5.3, 13, 14)."""
+
+STALE_FIELD = b"X-LMGateway-Stale"
+"""Tells how many seconds ago LM Studio gave the list."""
+
+_JSON = (b"Content-Type", b"application/json; charset=utf-8")
+
+
+class ModelListing(Resource):
+    """
+    Answers with LM Studio's list, and while it is down with its last one.
+
+    :param rules: header policy; assign to change it.
+    :param upstream: where to ask; likewise.
+    :param state: whether LM Studio answers; likewise.
+    :param completions: knows the aliases.
+    :param proxy: answers other methods, and passes on an answer that is no list.
+    :param clock: tells the time.
+    """
+
+    isLeaf = True
+
+    def __init__(
+        self,
+        rules: Rules,
+        upstream: IUpstream,
+        state: UpstreamState,
+        completions: Completions,
+        proxy: IResource,
+        clock: IReactorTime,
+    ) -> None:
+        super().__init__()
+        self.rules = rules
+        self.upstream = upstream
+        self.state = state
+        self._completions = completions
+        self._proxy = proxy
+        self._clock = clock
+        self._last: tuple[float, ModelList] | None = None
+        self._askAgainAt = 0.0
+
+    def forget(self) -> None:
+        """Forget the last list: it is another LM Studio's."""
+        self._last = None
+
+    def render(self, request: GatewayRequest) -> int:
+        """Begin to answer."""
+        if request.head.method != b"GET":
+            self._proxy.render(request)
+            return NOT_DONE_YET
+        answering = Deferred.fromCoroutine(self._answer(request))
+        if not answering.called:
+            request.notifyDisconnect(answering)
+        answering.addErrback(self._ebAnswer, request)
+        return NOT_DONE_YET
+
+    def _ebAnswer(self, reason: Failure, request: GatewayRequest) -> None:
+        if isinstance(reason.value, GatewayError):
+            respondError(request, reason.value)
+        else:
+            defect(request, reason)
+
+    async def _answer(self, request: GatewayRequest) -> None:
+        route = request.route
+        if route is None:
+            raise InternalError("A request without a route reached the list of models.")
+        head = request.head
+        target = route.upstreamTarget(head.target)
+        headers = tuple(pair for pair in self.rules.headers.upstreamHeaders(head) if pair[0].lower() not in CONDITIONAL)
+        last = self._last
+        if last is not None and self.state.isUp is False:
+            self._respond(request, last[1], last[0])
+            self._askBehind(target, headers)
+            return
+        try:
+            held = await self._ask(target, headers)
+        except GatewayError:
+            if last is None:
+                raise
+            self._respond(request, last[1], last[0])
+            return
+        listed = self._keep(held)
+        if listed is None:
+            # LM Studio has something else to say: in its own words.
+            self._proxy.render(request)
+        else:
+            self._respond(request, listed)
+
+    def _keep(self, held: HeldResponse) -> ModelList | None:
+        """Remember an answer, if it is a list."""
+        listed = ModelList.read(held.body) if held.code == 200 else None
+        if listed is not None:
+            self._last = self._clock.seconds(), listed
+        return listed
+
+    def _askBehind(self, target: bytes, headers: HeaderPairs) -> None:
+        """See whether LM Studio is back, for those who come next."""
+        now = self._clock.seconds()
+        if now >= self._askAgainAt:
+            self._askAgainAt = now + PATIENCE_SECONDS
+            asking = Deferred.fromCoroutine(self._ask(target, headers))
+            asking.addCallbacks(self._keep, lambda reason: reason.trap(GatewayError) and None)
+
+    async def _ask(self, target: bytes, headers: HeaderPairs) -> HeldResponse:
+        """
+        Ask LM Studio.
+
+        :raise GatewayError: it is not there, or took too long.
+        """
+        asking = Deferred.fromCoroutine(self._hold(self.upstream.send(b"GET", target, headers, None)))
+        patience = LONGEST_WAIT if self._last is None else PATIENCE_SECONDS
+        expired: list[bool] = []
+
+        def expire() -> None:
+            expired.append(True)
+            asking.cancel()
+
+        late = self._clock.callLater(patience, expire)
+        try:
+            held = await asking
+        except CancelledError:
+            if not expired:
+                raise
+            raise UpstreamSilent(f"LM Studio did not list its models within {patience:g} s.") from None
+        except UpstreamUnavailable as error:
+            self.state.failed(error.message)
+            raise
+        finally:
+            if late.active():
+                late.cancel()
+        self.state.answered()
+        return held
+
+    async def _hold(self, sending: Deferred[IResponse]) -> HeldResponse:
+        return await holdWhole(await sending, MOST_LISTED)
+
+    def _respond(self, request: GatewayRequest, listed: ModelList, since: float | None = None) -> None:
+        """
+        Answer with a list.
+
+        :param since: when LM Studio gave it, where that was not just now.
+        """
+        principal = request.principal
+        globs = principal.grant.models if principal is not None else ()
+        headers = [_JSON]
+        if since is not None:
+            headers.append((STALE_FIELD, b"%d" % max(0, self._clock.seconds() - since)))
+        if not request.ended:
+            request.sendWhole(200, tuple(headers), listed.render(self._completions.aliases, globs))
