@@ -18,6 +18,7 @@ _ROOMY = 80
 """Columns of a terminal in which there is room for what is only good to know."""
 
 _ACTIVE = "*"
+_NONE = "-"
 _NAMES = ("model", "type")
 _MORE = {"paramsString": "params", "quantization": "quantization", "maxContextLength": "context"}
 """What is good to know of a model on the disk, and what the table calls it."""
@@ -109,29 +110,26 @@ def namedOf(modelKey: object, instance: object) -> str:
 
 def durationOf(seconds: object) -> str:
     """Give a time in the largest unit in which it is whole; a dash for none."""
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
-        return "-"
     for length, unit in _UNITS:
-        if seconds >= length and seconds % length == 0:
-            return f"{seconds // length:.0f} {unit}"
-    return f"{_short(seconds)} s"
+        if isinstance(seconds, int | float) and seconds >= length and seconds % length == 0:
+            return f"{_figure(seconds, length, '.0f')} {unit}"
+    figure = _figure(seconds, 1, "g")
+    return figure if figure == _NONE else f"{figure} s"
 
 
 def gigabytesOf(size: object) -> str:
     """Give bytes in GB, as LM Studio's window does; a dash where nobody knows."""
-    if not isinstance(size, int | float) or isinstance(size, bool):
-        return "-"
-    try:
-        return f"{size / _GIGABYTE:.2f}"
-    except OverflowError:
-        return "-"
+    return _figure(size, _GIGABYTE, ".2f")
 
 
-def _short(number: float) -> str:
+def _figure(value: object, unit: int, form: str) -> str:
+    """Give a number in a unit; a dash for what is none, or more than any."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return _NONE
     try:
-        return f"{number:g}"
+        return format(value / unit, form)
     except OverflowError:
-        return "-"
+        return _NONE
 
 
 def _isActive(instance: Mapping[str, Any], active: Mapping[str, Any]) -> bool:
@@ -174,4 +172,4 @@ def _objectsIn(value: object) -> list[Mapping[str, Any]]:
 
 def _textOf(value: object) -> str:
     """Give a value as a terminal can take it: the name of a model is anybody's words."""
-    return "-" if value is None else printable(str(value))
+    return _NONE if value is None else printable(str(value))
