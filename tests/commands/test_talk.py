@@ -198,6 +198,18 @@ class AskTests(SynchronousTestCase):
         place.most = 4096
         self.assertIn("more than 4096 bytes", self.errorOf(place, "/long").message)
 
+    def test_post(self) -> None:
+        """What is posted arrives as JSON, beside the key, whatever text is in it; and what it brings about is given."""
+        gateway = LittleGateway(self, {"/x": [json200({"a": 1}), error(409, {"error": "Not now."})], "/text": [Said()]})
+        place = Place(gateway.url, CANARY)
+        value = {"modelKey": "é\x1b\udcff", "force": False}
+        self.assertEqual(place.post("/x", value), {"a": 1})
+        self.assertEqual(gateway.orders(), [("/x", value)])
+        headers = gateway.asked[0][1]
+        self.assertEqual((headers["Content-Type"], headers["Authorization"]), ("application/json", f"Bearer {CANARY}"))
+        self.assertIn("says 409: Not now.", self.assertRaises(TalkError, place.post, "/x", {}).message)
+        self.assertIn("is no lmgateway", self.assertRaises(TalkError, place.post, "/text", {}).message)
+
     def test_noTls(self) -> None:
         """Where no TLS is spoken, that is told, and what the reason may be."""
         url = LittleGateway(self, {}).url.replace("http:", "https:")
@@ -230,6 +242,18 @@ class AskTests(SynchronousTestCase):
 
 
 class TextTests(SynchronousTestCase):
+    def test_details(self) -> None:
+        """An error is told with its faults by their places, and with what stands in the way, by all that is known of it."""
+        fault = {"path": ["defaultInference", "topP"], "message": "Must be a number."}
+        running = {"requestId": "req_1", "model": "qwen"}
+        for said, message in (
+            ({"error": "Wrong", "details": [fault]}, "Wrong: defaultInference.topP: Must be a number."),
+            ({"error": "It answers", "details": [running]}, "It answers: (requestId req_1, model qwen)"),
+            ({"status": "not_found", "message": "Not loaded."}, "Not loaded."),
+            ({"error": "No.", "message": "Yes."}, "No."),
+        ):
+            self.assertEqual(messageOf(json.dumps(said).encode()), message)
+
     @given(st.binary() | VALUES.map(lambda value: json.dumps({"error": value, "details": [value]}).encode()))
     def test_anyError(self, body: bytes) -> None:
         """Whatever the body of an error is, it says something, and shows as one line without controls."""
