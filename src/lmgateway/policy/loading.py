@@ -113,7 +113,7 @@ _NAMES: Mapping[str, Check] = MappingProxyType({"modelKey": name, "instanceId": 
 _LOAD = members(
     {
         **_NAMES,
-        "loadConfig": optional(checkLoadConfig),
+        "loadConfig": optional(_LOAD_CONFIG),
         "ttlSeconds": optional(count(1)),
         "defaultInference": optional(members(DEFAULT_INFERENCE)),
         "activate": optional(boolean),
