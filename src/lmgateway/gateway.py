@@ -29,6 +29,7 @@ from lmgateway.ledger import UsageLedger
 from lmgateway.message import Principal, RequestHead
 from lmgateway.policy.authentication import digestOf, generateKey
 from lmgateway.policy.completion import Completions
+from lmgateway.policy.explaining import Explainer
 from lmgateway.policy.injection import MemberSplicer
 from lmgateway.policy.stream_options import UsageAsking
 from lmgateway.settings import Settings
@@ -46,6 +47,7 @@ from lmgateway.telemetry.usage import readerFor
 from lmgateway.web.access import recordOf
 from lmgateway.web.admin import AdminApi
 from lmgateway.web.debug import DebugApi
+from lmgateway.web.explain import ExplainApi
 from lmgateway.web.feed import FeedApi
 from lmgateway.web.health import HealthApi, UpstreamProbe
 from lmgateway.web.listing import LISTED, ModelListing
@@ -158,6 +160,9 @@ class Gateway(MultiService):
         return {
             b"/health": HealthApi(self._probe, self._reactor).app.resource(),
             b"/admin": AdminApi(self._active, self._journal).app.resource(),
+            b"/admin/explain": ExplainApi(
+                Explainer(MemberSplicer(), self._completions), self._active, self._proxy, lambda: self._storedKeys.values()
+            ).app.resource(),
             b"/admin/usage": UsageApi(self._ledger, self._reactor).app.resource(),
             b"/debug": debug,
             b"/debug/stream": feed,

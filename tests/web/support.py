@@ -12,6 +12,7 @@ from typing import Any
 from lmgateway.interfaces import IActiveModel, IEventJournal
 from lmgateway.message import ActiveModel, Principal
 from lmgateway.policy.completion import Completions
+from lmgateway.policy.explaining import Explainer
 from lmgateway.policy.injection import MemberSplicer
 from lmgateway.policy.stream_options import UsageAsking
 from lmgateway.settings import Settings, loadSettings
@@ -27,6 +28,7 @@ from lmgateway.telemetry.usage import readerFor
 from lmgateway.web.access import recordOf
 from lmgateway.web.admin import AdminApi
 from lmgateway.web.debug import DebugApi
+from lmgateway.web.explain import ExplainApi
 from lmgateway.web.feed import FeedApi
 from lmgateway.web.health import HealthApi, UpstreamProbe
 from lmgateway.web.listing import LISTED, ModelListing
@@ -208,6 +210,9 @@ class MemoryGateway:
             {
                 b"/health": HealthApi(UpstreamProbe(upstream, clock), clock).app.resource(),
                 b"/admin": AdminApi(self.active, self.journal).app.resource(),
+                b"/admin/explain": ExplainApi(
+                    Explainer(MemberSplicer(), self.completions), self.active, self.proxy, (keys or {}).values
+                ).app.resource(),
                 b"/debug": debug,
                 b"/debug/stream": self.feed.app.resource(),
                 b"/debug/poll": self.feed.app.resource(),

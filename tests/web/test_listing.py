@@ -115,7 +115,7 @@ class ListingTests(SynchronousTestCase):
             self.begin()
         self.assertLessEqual(len(self.upstreams.made), before + 1)
         self.say(answerOf(BODY.replace(b"a/b", b"new")))
-        self.assertIs(self.gateway.state.isUp, True)  # noqa: FBT003 - a value, not a switch
+        self.assertIs(self.gateway.state.isUp, True)
         client = self.begin()
         self.say(answerOf(BODY.replace(b"a/b", b"newer")))
         self.assertEqual(ids(client.answers[0]), ["newer"])
@@ -126,7 +126,7 @@ class ListingTests(SynchronousTestCase):
         self.leave()
         (answer,) = self.begin().answers
         self.assertEqual((answer.status, answer.body), (200, BODY))
-        self.assertIs(self.gateway.state.isUp, False)  # noqa: FBT003 - a value, not a switch
+        self.assertIs(self.gateway.state.isUp, False)
 
     def test_silent(self) -> None:
         """An LM Studio that hangs is waited for a little where its last list is at hand, and longer where none is."""

@@ -106,6 +106,16 @@ class Completions:
         """Tell what a model is loaded with where a load does not say."""
         return self._defaultsOf(modelKey).loadConfig
 
+    def defaultsFor(self, active: ActiveModel | None, principal: Principal, model: str | None) -> tuple[Defaults, ...]:
+        """
+        Tell whose default parameters count for a request, the first first.
+
+        :param model: the model that it names, or None.
+        """
+        asked = model if model is not None else self._nameOf(active)
+        alias = self.aliases.get(asked) if asked is not None else None
+        return tuple(self._layers(active, principal, asked, alias.model if alias is not None else asked))
+
     def completing(
         self, dialect: Dialect, inject: Inject, active: ActiveModel | None, principal: Principal
     ) -> Completing:

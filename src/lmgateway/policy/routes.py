@@ -108,6 +108,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/health/ready", "api", None, "gateway", methods=(b"GET", b"HEAD"), isOpen=True),
     Route("/admin/models/activate", "api", Scope.ADMIN, "gateway", methods=(b"POST",)),
     Route("/admin/models/deactivate", "api", Scope.ADMIN, "gateway", methods=(b"POST",)),
+    Route("/admin/explain", "api", Scope.ADMIN, "gateway", methods=(b"POST",)),
     Route("/admin/usage", "api", Scope.ADMIN, "gateway", methods=_READ),
     Route("/debug/stream", "api", Scope.MONITOR, "gateway", methods=(b"GET",)),
     Route("/debug/poll", "api", Scope.MONITOR, "gateway", methods=(b"GET",)),

@@ -172,12 +172,12 @@ class ProxyResource(Resource):
         body = await request.body.read() if whole is None else whole
         rewritten = await self._rewrite(request, route, body)
         watch = self._watching.begin(request, route, body, rewritten)
-        asking = askForUsage(rewritten) if self._mayAsk(route) else None
+        asking = askForUsage(rewritten) if self.mayAsk(route) else None
         if asking is None:
             return Prepared(BytesBodyProducer(rewritten.body), rewritten, watch)
         return Prepared(BytesBodyProducer(asking), rewritten, watch, rewritten.body)
 
-    def _mayAsk(self, route: Route) -> bool:
+    def mayAsk(self, route: Route) -> bool:
         """Whether a stream on this route is asked for its usage where the client did not."""
         return route.inject == "all" and route.dialect in ASKABLE_DIALECTS and self.asking.asks(self.state.url)
 

@@ -1,0 +1,171 @@
+# -*- test-case-name: tests.policy.test_explaining -*-
+"""
+What would become of a request: what would go upstream, what of it the gateway adds, whose it is, and why the rest is not
+added.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from lmgateway.errors import GatewayError
+from lmgateway.interfaces import IRequestRewriter
+from lmgateway.message import ActiveModel, Completion, Injection, Principal, Rewritten
+from lmgateway.policy.completion import Completions
+from lmgateway.policy.dialects import DIALECTS
+from lmgateway.policy.inference import Fault, Path, ValidationFailed, decodeObject, members, name, optional
+from lmgateway.policy.routes import Route
+from lmgateway.policy.stream_options import WATCHED, askForUsage
+
+
+class Question(Struct, frozen=True):
+    """
+    A request to be explained.
+
+    :param path: its target, with a query if it has one.
+    :param body: its body, to the letter.
+    :param key: the name of the key that asks; None for the one that wants to know.
+    """
+
+    path: str
+    body: bytes
+    key: str | None
+
+
+class _Asked(Struct):
+    path: str
+    body: Raw
+    key: str | None = None
+
+
+def _anything(_: object, __: Path) -> tuple[Fault, ...]:
+    return ()
+
+
+_QUESTION = members({"path": name, "body": _anything, "key": optional(name)}, ["path", "body"])
+
+
+def decodeQuestion(body: bytes) -> Question:
+    """
+    Read the body of ``POST /admin/explain``: ``path``, ``body`` (an object, or a string that holds one to the letter) and
+    perhaps ``key``.
+
+    :raise BadRequest: it is not one JSON object.
+    :raise ValidationFailed: a member is missing, unknown or not as it must be.
+    """
+    faults = list(_QUESTION(decodeObject(body), ()))
+    if faults:
+        raise ValidationFailed(faults)
+    asked = msgspec.json.decode(body, type=_Asked)
+    text = bytes(asked.body)
+    if text.startswith(b'"'):
+        text = msgspec.json.decode(text, type=str).encode()
+    return Question(asked.path, text, asked.key)
+
+
+class Explainer:
+    """
+    Explains requests; sends none.
+
+    :param rewriter: completes bodies.
+    :param completions: tells what with.
+    """
+
+    def __init__(self, rewriter: IRequestRewriter, completions: Completions) -> None:
+        self._rewriter = rewriter
+        self._completions = completions
+
+    def explain(
+        self, route: Route, body: bytes, active: ActiveModel | None, principal: Principal, *, asksForUsage: bool
+    ) -> dict[str, Any]:
+        """
+        Explain a POST.
+
+        :param route: a proxied one.
+        :param body: the client's.
+        :param active: the active model.
+        :param principal: who would ask.
+        :param asksForUsage: whether streams are asked for their usage.
+        :return: JSON values: ``upstreamBody``, ``model``, ``stream``, ``alias``, ``injected``, ``notInjected``,
+            ``refused``. What is refused has no body.
+        """
+        asked: list[str | None] = []
+        given: list[Completion] = []
+        completing = self._completions.completing(route.dialect, route.inject, active, principal)
+
+        def complete(model: str | None) -> Completion:
+            asked.append(model)
+            given.append(completing(model))
+            return given[0]
+
+        told: dict[str, Any] = {"upstreamBody": None, "model": None, "stream": False, "alias": None}
+        if route.inject == "none":
+            return {**told, "upstreamBody": body.decode("utf-8", "replace"), **_NONE}
+        try:
+            rewritten = self._rewriter.rewrite(body, complete, WATCHED)
+        except GatewayError as error:
+            refused = {"status": error.status, "code": error.code, "message": error.message}
+            return {**told, **_NONE, "refused": refused}
+        usage = askForUsage(rewritten) if asksForUsage else None
+        alias = asked[0] if given[0].alias is not None else None
+        injected = [_shown(each, _WHY) for each in given[0].injections if each.name in rewritten.injected]
+        if usage is not None:
+            injected.append(_USAGE)
+        return {
+            "upstreamBody": (usage or rewritten.body).decode(),
+            "model": rewritten.model,
+            "stream": rewritten.stream,
+            "alias": None if alias is None else {"name": alias, "model": rewritten.model},
+            "injected": injected,
+            "notInjected": [*_left(given[0], rewritten, body), *self._unknown(route, active, principal, asked[0])],
+            "refused": None,
+        }
+
+    def _unknown(
+        self, route: Route, active: ActiveModel | None, principal: Principal, model: str | None
+    ) -> list[dict[str, Any]]:
+        """The defaults that the API has no parameter for."""
+        parameters = {parameter.name for parameter in DIALECTS[route.dialect].parameters or ()}
+        if route.inject != "all":
+            parameters = set()
+        return [
+            {"name": each, "value": value, "origin": layer.origin, "why": "This API has no such parameter."}
+            for layer in self._completions.defaultsFor(active, principal, model)
+            for each, value in layer.values.items()
+            if each not in parameters
+        ]
+
+
+_NONE: dict[str, Any] = {"injected": [], "notInjected": [], "refused": None}
+_WHY = "The request does not have it."
+_USAGE = {
+    "name": "usage",
+    "member": "stream_options.include_usage",
+    "value": True,
+    "origin": "debug.askForUsage",
+    "why": "The stream would not tell its tokens; the chunk that does is taken out again.",
+}
+
+
+def _shown(injection: Injection, why: str) -> dict[str, Any]:
+    return {
+        "name": injection.name,
+        "member": injection.member,
+        "value": msgspec.json.decode(injection.value),
+        "origin": injection.origin,
+        "why": why,
+    }
+
+
+def _left(completion: Completion, rewritten: Rewritten, body: bytes) -> list[dict[str, Any]]:
+    """What a request was not given because it has it."""
+    sent = msgspec.json.decode(body.replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\ue"), type=dict[str, Raw])
+    return [
+        _shown(each, f"The request has {' and '.join(present)}.")
+        for each in completion.injections
+        if each.name not in rewritten.injected
+        for present in [[f'"{member}"' for member in (each.member, *each.unless) if member in sent]]
+    ]
