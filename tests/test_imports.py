@@ -22,7 +22,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tap", "cli", "commands", "options", "gateway", "process"}),
     frozenset({"web"}),
     frozenset({"wire", "studio", "state", "statefile", "ledger", "logs", "logfile"}),
-    frozenset({"policy", "telemetry", "settings", "layers", "specs", "kinds", "places", "listeners", "units"}),
+    frozenset(
+        {"policy", "telemetry", "settings", "layers", "specs", "kinds", "model_kinds", "places", "listeners", "units"}
+    ),
     frozenset({"message", "exchange", "errors", "interfaces", "inventory"}),
 )
 """From the top down. A module may import from its own layer and from those below it."""

@@ -58,6 +58,8 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "debug.capture": ([""], ["x" * 101], ["a\nb"], "alice"),
     "debug.captureSize": ("1023B", "17MB"),
     "state.directory": ("a\0b", 5),
+    "aliases": ({"a": 5}, {"a": ""}, {"a": {}}, {"a": {"model": "b", "more": 1}}, {"a": "b", "b": "c"}, {"a": "a"}, 5),
+    "models": ({"a": 5}, {"a": {"defaultInference": {"topP": 2}}}, {"a": {"loadConfig": {"contextLength": 0}}}, 5),
 }
 """For each setting, values just outside what is allowed, or of another type."""
 
@@ -102,9 +104,8 @@ class FileTests(Folders):
         """Of every setting, what is not allowed is refused naming the file, the key and what is allowed."""
         self.assertEqual(list(REFUSED), [spec.key for spec in SPECS])
         for spec in SPECS:
-            section, _, name = spec.key.rpartition(".")
             for value in REFUSED[spec.key]:
-                message = self.refusal(self.readFile, f"[{section}]\n{name} = {toml(value)}\n")
+                message = self.refusal(self.readFile, f"{spec.key} = {toml(value)}\n")
                 self.assertTrue(message.startswith(f"file lmgateway.toml: {spec.key} = "), message)
                 self.assertIn("must be ", message)
                 if isinstance(value, int) and not spec.kind.secret:
@@ -116,8 +117,7 @@ class FileTests(Folders):
         for spec in SPECS:
             default = spec.defaultFor(values)
             if default is not None:
-                section, _, name = spec.key.rpartition(".")
-                layer = self.readFile(f"[{section}]\n{name} = {toml(spec.kind.format(default))}\n")
+                layer = self.readFile(f"{spec.key} = {toml(spec.kind.format(default))}\n")
                 self.assertEqual(layer[spec.key].value, default)
 
     def test_empty(self) -> None:
@@ -165,8 +165,7 @@ class FileTests(Folders):
     @given(TOML_VALUES, st.sampled_from(SPECS))
     def test_anyValue(self, value: Any, spec: Spec) -> None:
         """Any TOML value of any key is accepted, or refused in one printable line that names the file and the key."""
-        section, _, name = spec.key.rpartition(".")
-        content = f"[{section}]\n{name} = {toml(value)}\n"
+        content = f"{spec.key} = {toml(value)}\n"
         tomllib.loads(content)
         try:
             layer = self.readFile(content)

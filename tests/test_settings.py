@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from lmgateway.settings import Section, Settings, SettingsError, loadSettings
+from lmgateway.settings import Section, Settings, SettingsError, loadSettings, valueOf
 from lmgateway.specs import PRIVATE_RANGES, SPECS, Spec
 from msgspec.structs import replace
 from rich.console import Console
@@ -69,6 +69,8 @@ SAMPLES: Mapping[str, tuple[Any, ...]] = {
     "debug.capture": (["alice"],),
     "debug.captureSize": ("2KB",),
     "state.directory": ("/1", "/2", "/3", "/4"),
+    "aliases": ({"gpt-4o": "a/b", "fast": {"model": "c", "defaultInference": {"topK": 1}}},),
+    "models": ({"a/b": {"defaultInference": {"topP": 0.5}, "loadConfig": {"contextLength": 8}}},),
 }
 """For every setting a value for each of :data:`LAYERS` that it has, as in the file; empty where it lacks one."""
 
@@ -80,21 +82,14 @@ SECRETS = st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyz0123456789 \n\t\0\u
 SECRET_SPECS = [spec for spec in SPECS if spec.kind.secret]
 
 
-def valueOf(settings: Settings, key: str) -> Any:
-    """A setting by its key."""
-    section, _, name = key.rpartition(".")
-    return getattr(getattr(settings, section), name)
-
-
 class LayerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = temporaryFolder(self)
 
     def load(self, spec: Spec, samples: Mapping[int, Any]) -> Settings:
         """Give a setting in some of the layers, by their indices in :data:`LAYERS`."""
-        section, _, name = spec.key.rpartition(".")
         texts = {layer: self.inWords(value) for layer, value in samples.items()}
-        content = f"[{section}]\n{name} = {toml(samples[0])}\n" if 0 in samples else ""
+        content = f"{spec.key} = {toml(samples[0])}\n" if 0 in samples else ""
         (self.folder / "lmgateway.toml").write_text(content)
         (self.folder / ".env").write_text(f"{spec.variable}={texts[1]}\n" if 1 in texts else "")
         option = texts.get(3)
@@ -182,9 +177,13 @@ class DefaultTests(SynchronousTestCase):
     def test_fieldsAreSpecs(self) -> None:
         """The sections have just the fields that the table has rows for."""
         settings = loadSettings()
-        sections = {name: getattr(settings, name) for name in settings.__struct_fields__ if name != "origins"}
+        names = [name for name in settings.__struct_fields__ if name != "origins"]
         self.assertEqual(
-            [f"{name}.{field}" for name, section in sections.items() for field in section.__struct_fields__],
+            [
+                f"{name}.{field}" if field else name
+                for name in names
+                for field in getattr(getattr(settings, name), "__struct_fields__", ("",))
+            ],
             [spec.key for spec in SPECS],
         )
 

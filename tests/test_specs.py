@@ -103,4 +103,9 @@ class DocumentationTests(SynchronousTestCase):
             (folder / "lmgateway.toml").write_text(example, "utf-8")
             (folder / "key").write_text("documented-key\n", "utf-8")
             layer = fileLayer("lmgateway.toml", os.fspath(folder))
-            self.assertEqual(len(layer), sum(len(table) for table in tomllib.loads(example).values()))
+            keys = {
+                name if name in {"aliases", "models"} else f"{name}.{key.removesuffix('File')}"
+                for name, table in tomllib.loads(example).items()
+                for key in table
+            }
+            self.assertEqual(set(layer), keys)

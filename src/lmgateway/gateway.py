@@ -9,7 +9,7 @@ accepted, running answers finish, then the state is closed.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec import Struct
@@ -135,7 +135,7 @@ class Gateway(MultiService):
         self._state = UpstreamState(self._journal, settings.upstream.baseUrl)
         asking = UsageAsking(isWanted=debug.askForUsage)
         watching = Watching(self._exchanges, reactor, readerFor, self._captures)
-        self._completions = Completions()
+        self._completions = Completions(settings.aliases, settings.models, isStrict=settings.upstream.strictModels)
         self._proxy = ProxyResource(
             rules,
             self._upstream,
@@ -161,7 +161,10 @@ class Gateway(MultiService):
             b"/health": HealthApi(self._probe, self._reactor).app.resource(),
             b"/admin": AdminApi(self._active, self._journal).app.resource(),
             b"/admin/explain": ExplainApi(
-                Explainer(MemberSplicer(), self._completions), self._active, self._proxy, lambda: self._storedKeys.values()
+                Explainer(MemberSplicer(), self._completions),
+                self._active,
+                self._proxy,
+                self._principals,
             ).app.resource(),
             b"/admin/usage": UsageApi(self._ledger, self._reactor).app.resource(),
             b"/debug": debug,
@@ -255,6 +258,7 @@ class Gateway(MultiService):
         self._captures.configure(debug.capture, debug.captureSize)
         self._feed.configure(debug.maxSubscribers, debug.maxSubscribersPerKey)
         self._proxy.asking.isWanted = debug.askForUsage
+        self._completions.configure(fresh.aliases, fresh.models, isStrict=fresh.upstream.strictModels)
         self._applyRules()
         await self._rereadKeys()
         for name in _fixedOnes(settings, before):
@@ -285,6 +289,10 @@ class Gateway(MultiService):
 
     def _takeKeys(self, stored: tuple[StoredKey, ...]) -> None:
         self._storedKeys = {key.digest: key.principal for key in stored}
+
+    def _principals(self) -> Iterable[Principal]:
+        """Everybody with a key that is stored."""
+        return self._storedKeys.values()
 
     def _applyRules(self) -> None:
         rules = makeRules(self.settings, self._storedKeys)

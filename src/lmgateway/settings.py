@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from lmgateway.layers import Given, Layer, environmentFileLayer, environmentLayer, fileLayer, optionLayer
 from lmgateway.listeners import reachesBeyondLoopback
+from lmgateway.policy.completion import Alias, ModelDefaults
 from lmgateway.specs import SPECS, listenersOf
 from lmgateway.units import SettingsError
 
@@ -31,6 +32,7 @@ __all__ = [
     "StateSettings",
     "UpstreamSettings",
     "loadSettings",
+    "valueOf",
 ]
 
 _SECRETS = frozenset(spec.key.rpartition(".")[2] for spec in SPECS if spec.kind.secret)
@@ -199,6 +201,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """
     Everything that can be set, each value found allowed.
 
+    :param aliases: other names for models.
+    :param models: what is set for single models, by key.
     :param origins: for each key (``upstream.baseUrl``) the layer that its value came from: ``default``,
         ``file lmgateway.toml``, ``variable LMSTUDIO_BASE_URL``, ``option --listen``.
     """
@@ -210,6 +214,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     log: LogSettings
     debug: DebugSettings
     state: StateSettings
+    aliases: Mapping[str, Alias]
+    models: Mapping[str, ModelDefaults]
     origins: Mapping[str, str]
 
 
@@ -267,4 +273,14 @@ def _build(given: Mapping[str, Given]) -> Settings:
         section: structure(**{name: values[f"{section}.{name}"] for name in structure.__struct_fields__})
         for section, structure in _SECTIONS.items()
     }
-    return Settings(**sections, origins=MappingProxyType(origins))
+    return Settings(**sections, aliases=values["aliases"], models=values["models"], origins=MappingProxyType(origins))
+
+
+def valueOf(settings: Settings, key: str) -> Any:
+    """
+    Look a setting up.
+
+    :param key: as in ``limits.maxBody``.
+    """
+    section, _, name = key.rpartition(".")
+    return getattr(getattr(settings, section) if section else settings, name)

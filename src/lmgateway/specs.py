@@ -17,6 +17,7 @@ from platformdirs import user_state_dir
 
 from lmgateway.kinds import Choice, Duration, Flag, Kind, Many, Name, Path, PemBundle, Secret, Size, Whole
 from lmgateway.listeners import describe, reachesBeyondLoopback
+from lmgateway.model_kinds import Aliases, Models
 from lmgateway.places import BaseUrl, Endpoint, Host, Network
 from lmgateway.policy.addresses import EVERYBODY
 
@@ -274,7 +275,24 @@ _STATE = (
     ),
 )
 
-SPECS: tuple[Spec, ...] = (*_UPSTREAM, *_LISTEN, *_ACCESS, *_LIMITS, *_LOG, *_DEBUG, *_STATE)
+_MODELS = (
+    Spec(
+        "aliases",
+        Aliases(),
+        {},
+        "other names for models, which clients may use; the only thing that changes what a client wrote",
+        defaultMeaning="none",
+    ),
+    Spec(
+        "models",
+        Models(),
+        {},
+        "default parameters, and what a model is loaded with, of single models",
+        defaultMeaning="none",
+    ),
+)
+
+SPECS: tuple[Spec, ...] = (*_UPSTREAM, *_LISTEN, *_ACCESS, *_LIMITS, *_LOG, *_DEBUG, *_STATE, *_MODELS)
 """Every setting, in the order that ``lmgateway check`` shows them."""
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import click
 from msgspec import Struct
@@ -19,7 +20,7 @@ from rich.text import Text
 
 from lmgateway.listeners import reachesBeyondLoopback
 from lmgateway.policy.addresses import EVERYBODY
-from lmgateway.settings import Settings, SettingsError, loadSettings
+from lmgateway.settings import Settings, SettingsError, loadSettings, valueOf
 from lmgateway.specs import SPECS
 from lmgateway.units import oneLine
 
@@ -34,7 +35,7 @@ class Row(Struct, frozen=True):
     """
 
     key: str
-    value: str | int | bool | list[str] | None
+    value: str | int | bool | list[str] | dict[str, Any] | None
     layer: str
 
     @property
@@ -44,8 +45,10 @@ class Row(Struct, frozen=True):
 
 
 def _inWords(value: object) -> str:
-    if value is None or value == []:
+    if value is None or value in ([], {}):
         return "none"
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
         return ", ".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -55,8 +58,7 @@ def rowsOf(settings: Settings) -> list[Row]:
     """Every setting as people may see it, in the order of the documentation."""
     rows = []
     for spec in SPECS:
-        section, _, name = spec.key.rpartition(".")
-        value = getattr(getattr(settings, section), name)
+        value = valueOf(settings, spec.key)
         if value is not None:
             value = f"set ({len(value)} characters)" if spec.kind.secret else spec.kind.format(value)
         rows.append(Row(spec.key, value, settings.origins[spec.key]))
