@@ -126,12 +126,14 @@ class Principal(Struct, frozen=True):
     :param scopes: what the key may do.
     :param keyId: the key's id in the key store, or None for one that is not stored.
     :param grant: what the key is held to.
+    :param isKeyless: whether it is let in by where it is, without a key: then a web page in its browser must not be.
     """
 
     name: str
     scopes: frozenset[Scope]
     keyId: str | None = None
     grant: Grant = UNLIMITED
+    isKeyless: bool = False
 
     def holds(self, scope: Scope) -> bool:
         """Whether the principal may do what needs ``scope``."""

@@ -241,7 +241,8 @@ class GatewayChannel(Protocol):
             # final response containing the 'close' connection option" (RFC 9112 section 9.6).
             self._closeAfter = True
             connection = b"close"
-        self._outbox.append(answerHead(status, reason, headers, self.site.dateLine(), request.requestId, connection))
+        pairs = headers + request.added
+        self._outbox.append(answerHead(status, reason, pairs, self.site.dateLine(), request.requestId, connection))
 
     def write(self, data: bytes) -> None:
         """Write a piece of an answer, with the head before it where that still waits."""

@@ -47,6 +47,7 @@ class GatewayRequest(Request):
     :ivar principal: who asked, once that is known.
     :ivar route: the row of the route table, once it is known.
     :ivar error: what the answer says went wrong, if anything did.
+    :ivar added: header fields that the answer carries, whoever writes it.
     :ivar cut: whether the answer was cut off by us.
     :ivar keepsAlive: whether the client lets the connection go on after this request.
     :ivar model: the model that the request goes to, where it goes to one.
@@ -59,6 +60,7 @@ class GatewayRequest(Request):
     model: str | None = None
     route: Route | None = None
     error: GatewayError | None = None
+    added: HeaderPairs = ()
     cut = False
     keepsAlive = True
     firstByteAt = 0.0
