@@ -31,7 +31,9 @@ def linesUntil(stream: IO[str] | None, text: str) -> list[str]:
     raise AssertionError(f"it ended without {text!r}: {''.join(lines)}")
 
 
-class LiveTests(SynchronousTestCase):
+class LiveCase(SynchronousTestCase):
+    """What a test beside a running gateway has."""
+
     def setUp(self) -> None:
         self.state = temporaryFolder(self) / "state"
         with socket.socket() as free:
@@ -82,6 +84,8 @@ class LiveTests(SynchronousTestCase):
         done = subprocess.run([*COMMAND, *arguments], env=self.environ, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
         return done.returncode, done.stdout, done.stderr
 
+
+class LiveTests(LiveCase):
     def requests(self) -> int:
         """How many requests the gateway counted today."""
         count: int = json.loads(self.outcomeOf("usage", "--json")[1])["total"]["requests"]
