@@ -124,7 +124,7 @@ class Gateway(MultiService):
         self._storedKeys: dict[bytes, Principal] = {}
         self._upstream = makeUpstream(settings, reactor)
         self._probe = UpstreamProbe(self._upstream, reactor)
-        rules = makeRules(settings, {})
+        rules = makeRules(settings, {}, reactor.seconds)
         debug = settings.debug
         self._journal = Journal(reactor.seconds, debug.journalSize)
         self._feed = FeedApi(self._journal, reactor, debug.maxSubscribers, debug.maxSubscribersPerKey)
@@ -295,7 +295,7 @@ class Gateway(MultiService):
         return self._storedKeys.values()
 
     def _applyRules(self) -> None:
-        rules = makeRules(self.settings, self._storedKeys)
+        rules = makeRules(self.settings, self._storedKeys, self._reactor.seconds)
         self._root.rules = rules
         self._proxy.rules = rules
         self._listing.rules = rules

@@ -42,6 +42,7 @@ class IAuthenticator(Interface):
 
         :return: the principal that the head's one credential names.
         :raise Unauthenticated: there is none, there are several, it is malformed, unknown or expired.
+        :raise Forbidden: it is not to be used from the head's address.
         """
 
 

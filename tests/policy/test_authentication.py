@@ -8,14 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lmgateway.errors import Forbidden, Unauthenticated
 from lmgateway.interfaces import IAuthenticator, IAuthorizer
-from lmgateway.message import HeaderPairs, Principal, RequestHead, Scope
+from lmgateway.message import Grant, HeaderPairs, Principal, RequestHead, Scope
 from lmgateway.policy.authentication import (
     ApiKeyAuthenticator,
+    KeyForm,
     OpenAuthenticator,
     ScopeAuthorizer,
+    checkKeyForm,
     digestOf,
     generateKey,
 )
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -26,6 +29,9 @@ BOB = Principal("bob", frozenset({Scope.ADMIN}), "key_2")
 ALICES = b"lmg_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 BOBS = b"lmg_BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB"
 
+KNOWN = "lmg_AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_abcde6FeVVA"
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
 
 def headOf(*headers: tuple[bytes, bytes]) -> RequestHead:
     """A request with these fields."""
@@ -34,7 +40,7 @@ def headOf(*headers: tuple[bytes, bytes]) -> RequestHead:
 
 def keyRing() -> ApiKeyAuthenticator:
     """An authenticator that knows Alice and Bob."""
-    return ApiKeyAuthenticator({digestOf(ALICES): ALICE, digestOf(BOBS): BOB})
+    return ApiKeyAuthenticator({digestOf(ALICES): ALICE, digestOf(BOBS): BOB}, lambda: 0.0)
 
 
 class ApiKeyAuthenticatorTests(SynchronousTestCase):
@@ -108,7 +114,7 @@ class ApiKeyAuthenticatorTests(SynchronousTestCase):
 
     def test_noKeys(self) -> None:
         """An authenticator without keys lets nobody in."""
-        empty = ApiKeyAuthenticator({})
+        empty = ApiKeyAuthenticator({}, lambda: 0.0)
         for head in (headOf(), headOf((b"X-API-Key", b"")), headOf((b"X-API-Key", b"x"))):
             self.assertRaises(Unauthenticated, empty.authenticate, head)
 
@@ -165,17 +171,94 @@ class ScopeAuthorizerTests(SynchronousTestCase):
         self.assertIn("none", nothing.message)
 
 
+class GrantTests(SynchronousTestCase):
+    """What a key is held to where it is shown."""
+
+    def authenticate(self, grant: Grant, moment: float = 0.0, peer: str = "127.0.0.1") -> Principal:
+        """Show a key that has this grant."""
+        ring = ApiKeyAuthenticator({digestOf(ALICES): replace(ALICE, grant=grant)}, lambda: moment)
+        return ring.authenticate(RequestHead.build(b"GET", b"/", ((b"X-API-Key", ALICES),), peer=peer))
+
+    def test_expires(self) -> None:
+        """A key is good up to the very moment from which it is not, and is then told apart from one that never was."""
+        grant = Grant(expires=100.0)
+        self.assertEqual(self.authenticate(grant, 99.9).name, "alice")
+        for moment in (100.0, 1e9):
+            error = self.assertRaises(Unauthenticated, self.authenticate, grant, moment)
+            self.assertEqual(error.code, "expired_api_key")  # type: ignore[attr-defined]
+            self.assertIn("expired", str(error))
+
+    def test_addresses(self) -> None:
+        """A key is good from its addresses and from no other, an address in IPv6's clothes included."""
+        grant = Grant(addresses=("10.1.0.0/16", "fd00::/8", "192.0.2.7"))
+        for peer in ("10.1.2.3", "::ffff:10.1.2.3", "fd00::1", "192.0.2.7"):
+            self.assertEqual(self.authenticate(grant, peer=peer).name, "alice")
+        for peer in ("10.2.0.1", "::1", "192.0.2.8", "nonsense"):
+            error = self.assertRaises(Forbidden, self.authenticate, grant, peer=peer)
+            self.assertEqual(error.code, "address_not_allowed_for_key")  # type: ignore[attr-defined]
+
+
 class KeyTests(SynchronousTestCase):
     def test_generated(self) -> None:
-        """A generated key is lmg_ and 43 characters, never the same one, and usable at once."""
+        """A generated key is lmg_, 43 characters and a checksum of 6, never the same one, and usable at once."""
         keys = {generateKey() for _ in range(50)}
         self.assertEqual(len(keys), 50)
         for key in keys:
-            self.assertTrue(re.fullmatch(r"lmg_[A-Za-z0-9_-]{43}", key))
+            self.assertTrue(re.fullmatch(r"lmg_[A-Za-z0-9_-]{49}", key))
+            self.assertEqual(checkKeyForm(key), KeyForm.WHOLE)
         key = keys.pop()
-        self.assertEqual(
-            ApiKeyAuthenticator({digestOf(key): ALICE}).authenticate(headOf((b"X-API-Key", key.encode()))), ALICE
-        )
+        ring = ApiKeyAuthenticator({digestOf(key): ALICE}, lambda: 0.0)
+        self.assertEqual(ring.authenticate(headOf((b"X-API-Key", key.encode()))), ALICE)
+
+    def test_forms(self) -> None:
+        """The key of an earlier version is no mistake, nor is any text that somebody chose; a part of a key is one."""
+        self.assertEqual(checkKeyForm(ALICES), KeyForm.UNCHECKED)
+        for text in ("", "secret", "LMG_x", "lmg-x", "sk-lmg_x", "\ud83d"):
+            self.assertEqual(checkKeyForm(text), KeyForm.FOREIGN, text)
+        for text in (
+            KNOWN[:-1],
+            f"{KNOWN}A",
+            "lmg_",
+            f"{KNOWN[:20]}…",
+            f"{KNOWN[:20]} {KNOWN[21:]}",
+            f"{KNOWN[:52]}\n",
+        ):
+            self.assertEqual(checkKeyForm(text), KeyForm.MISTYPED, text)
+
+    def test_forGood(self) -> None:
+        """The checksum is the CRC-32 of what is before it: keys that were made once stay good."""
+        self.assertEqual(checkKeyForm(KNOWN), KeyForm.WHOLE)
+
+    @given(st.integers(4, 52), st.sampled_from(ALPHABET))
+    def test_oneCharacter(self, position: int, character: str) -> None:
+        """A key with any one character wrong is known for mistyped, without asking anybody."""
+        typed = KNOWN[:position] + character + KNOWN[position + 1 :]
+        self.assertEqual(checkKeyForm(typed), KeyForm.WHOLE if typed == KNOWN else KeyForm.MISTYPED)
+
+    @given(st.integers(4, 51))
+    def test_swapped(self, position: int) -> None:
+        """A key with two neighbours in each other's place is known for mistyped."""
+        typed = KNOWN[:position] + KNOWN[position + 1] + KNOWN[position] + KNOWN[position + 2 :]
+        self.assertEqual(checkKeyForm(typed), KeyForm.WHOLE if typed == KNOWN else KeyForm.MISTYPED)
+
+    @given(st.binary(max_size=80))
+    def test_anyBytes(self, data: bytes) -> None:
+        """Whatever is looked at, something is told, and none of it is whole by accident."""
+        for key in (data, b"lmg_" + data, data.decode("latin-1")):
+            self.assertIsNot(checkKeyForm(key), KeyForm.WHOLE)
+
+    def test_told(self) -> None:
+        """Whoever sends a mistyped key is told so; whoever sends one that could be right is told what all are told."""
+        for key, said in ((KNOWN[:-1], "mistyped"), (KNOWN, "not one of"), ("x", "not one of"), ("lmg_x", "mistyped")):
+            error = self.assertRaises(Unauthenticated, keyRing().authenticate, headOf((b"X-API-Key", key.encode())))
+            self.assertIn(said, str(error))
+            self.assertEqual(error.code, "invalid_api_key")  # type: ignore[attr-defined]
+            self.assertNotIn(key, str(error).split())
+
+    def test_anyText(self) -> None:
+        """A key that somebody chose is good though it look like a mistyped one."""
+        ring = ApiKeyAuthenticator({digestOf("lmg_mine"): ALICE}, lambda: 0.0)
+        self.assertEqual(ring.authenticate(headOf((b"X-API-Key", b"lmg_mine"))), ALICE)
 
     def test_digest(self) -> None:
         """The digest is SHA-256 of the key's bytes, text counting as UTF-8."""

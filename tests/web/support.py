@@ -180,7 +180,7 @@ class MemoryGateway:
         self.agent = UpstreamAgent(clock, self.endpoints)
         upstream = TreqUpstream(self.agent, UPSTREAM, clock)
         self.active = MemoryActiveModel()
-        rules = makeRules(self.settings, keys or {})
+        rules = makeRules(self.settings, keys or {}, clock.seconds)
         self.journal = Journal(clock.seconds, journalSize)
         self.feed = FeedApi(self.journal, clock, 1024, 256)
         self.metrics = Metrics()

@@ -3,15 +3,20 @@
 Who is asking, and may they: keys, digests, scopes.
 
 A key is 256 random bits, so its SHA-256 digest is as good as a slow hash at rest, and finding it by the digest tells
-nobody anything through its timing. The gateway keeps digests only.
+nobody anything through its timing. The gateway keeps digests only. The checksum at a key's end is no secret: anybody can
+compute it, and with it tell a key that was mistyped from one that is not the gateway's, without asking the gateway.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
-from collections.abc import Mapping
+import zlib
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import ClassVar
 
 from zope.interface import implementer
@@ -19,6 +24,7 @@ from zope.interface import implementer
 from lmgateway.errors import Forbidden, Unauthenticated
 from lmgateway.interfaces import IAuthenticator, IAuthorizer
 from lmgateway.message import Principal, RequestHead, Scope
+from lmgateway.policy.addresses import AddressPolicy
 
 KEY_PREFIX = "lmg_"
 """What a generated key begins with, so that people and secret scanners recognise one."""
@@ -27,12 +33,57 @@ REALM = "lmgateway"
 """The one protection space of the gateway."""
 
 _KEY_BYTES = 32
+_SECRET_LENGTH = 43
+_CHECKSUM_LENGTH = 6
+_FORM = re.compile(rb"[A-Za-z0-9_-]+")
 _HOW = 'Send it as "Authorization: Bearer KEY" or as "X-API-Key: KEY".'
 
 
+class KeyForm(Enum):
+    """What can be told of a key by looking at it."""
+
+    WHOLE = "whole"
+    """It has the form of a key of this gateway, and its checksum is right."""
+
+    UNCHECKED = "unchecked"
+    """It has the form that keys had before they had a checksum. Such keys stay good."""
+
+    MISTYPED = "mistyped"
+    """It begins as a key of this gateway does, and something in it, or missing from it, is wrong."""
+
+    FOREIGN = "foreign"
+    """It is no key that a gateway makes. ``GATEWAY_API_KEY`` may be any text."""
+
+
 def generateKey() -> str:
-    """Make a new key: ``lmg_`` and 43 characters of base64url, 256 random bits."""
-    return KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
+    """Make a new key: ``lmg_``, 43 characters of base64url, which are 256 random bits, and 6 of a checksum over all that."""
+    bare = KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
+    return bare + _checksumOf(bare.encode()).decode()
+
+
+def checkKeyForm(key: str | bytes) -> KeyForm:
+    """
+    Tell what a key looks like, without knowing whether anybody has it.
+
+    :param key: the key, without space around it.
+    """
+    data = key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key
+    prefix = KEY_PREFIX.encode()
+    if not data.startswith(prefix):
+        return KeyForm.FOREIGN
+    length = len(data) - len(prefix)
+    if _FORM.fullmatch(data):
+        if length == _SECRET_LENGTH:
+            return KeyForm.UNCHECKED
+        if length == _SECRET_LENGTH + _CHECKSUM_LENGTH:
+            bare, checksum = data[:-_CHECKSUM_LENGTH], data[-_CHECKSUM_LENGTH:]
+            return KeyForm.WHOLE if checksum == _checksumOf(bare) else KeyForm.MISTYPED
+    return KeyForm.MISTYPED
+
+
+def _checksumOf(bare: bytes) -> bytes:
+    """The CRC-32 in base64url: it finds every character that is wrong alone, and every two neighbours that changed places."""
+    return urlsafe_b64encode(zlib.crc32(bare).to_bytes(4, "big"))[:_CHECKSUM_LENGTH]
 
 
 def digestOf(key: str | bytes) -> bytes:
@@ -50,28 +101,47 @@ class ApiKeyAuthenticator:
     Knows principals by the digests of their keys.
 
     :param keys: the principal of each key, under the key's digest (:func:`digestOf`).
+    :param now: tells the Unix time, by which keys expire.
+    :raise ValueError: an address that a key is held to is none.
     """
 
     realm: ClassVar[str] = REALM
 
-    def __init__(self, keys: Mapping[bytes, Principal]) -> None:
-        self._keys = {digest: (digest, principal) for digest, principal in keys.items()}
+    def __init__(self, keys: Mapping[bytes, Principal], now: Callable[[], float]) -> None:
+        self._now = now
+        self._keys = {digest: (digest, principal, _addressesOf(principal)) for digest, principal in keys.items()}
 
     def authenticate(self, head: RequestHead) -> Principal:
         """
         The principal of the key in ``head``. ``X-API-Key`` decides where it is present, else ``Authorization``.
 
-        :raise Unauthenticated: there is no key, there are several, it is malformed, or nobody has it. An unknown key gets
-            the same words, by the same way, as one that is wrong in its last character.
+        :raise Unauthenticated: there is no key, there are several, it is malformed, expired, or nobody has it. An unknown key
+            gets the same words, by the same way, as one that is wrong in its last character and has no checksum to tell.
+        :raise Forbidden: the key is not to be used from this address.
         """
         presented = _credential(head)
         digest = hashlib.sha256(presented).digest()
-        known, principal = self._keys.get(digest, (b"", None))
+        known, principal, addresses = self._keys.get(digest, _NOBODY)
         if not hmac.compare_digest(known, digest) or principal is None:
-            raise Unauthenticated(
-                "The API key is not one of this gateway's. Check it, or ask whoever runs the gateway for one."
-            )
+            raise Unauthenticated(_MISTYPED if checkKeyForm(presented) is KeyForm.MISTYPED else _UNKNOWN)
+        expires = principal.grant.expires
+        if expires is not None and expires <= self._now():
+            raise Unauthenticated(_EXPIRED, code="expired_api_key")
+        if addresses is not None and not addresses.permits(head.peer):
+            msg = f"This API key may not be used from {head.peer}. Ask whoever runs the gateway."
+            raise Forbidden(msg, code="address_not_allowed_for_key")
         return principal
+
+
+_NOBODY: tuple[bytes, None, None] = (b"", None, None)
+_UNKNOWN = "The API key is not one of this gateway's. Check it, or ask whoever runs the gateway for one."
+_MISTYPED = "The API key is mistyped: its checksum does not fit, or a part of it is missing. Copy it again, whole."
+_EXPIRED = "The API key has expired. Ask whoever runs the gateway for another one."
+
+
+def _addressesOf(principal: Principal) -> AddressPolicy | None:
+    """Where a key may be used from; None for anywhere."""
+    return AddressPolicy(principal.grant.addresses) if principal.grant.addresses else None
 
 
 @implementer(IAuthenticator)

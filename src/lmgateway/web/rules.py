@@ -5,15 +5,17 @@ What the settings decide about each request, made once and swapped whole: a relo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
 from lmgateway.interfaces import IAddressPolicy, IAuthenticator, IAuthorizer, IHeaderPolicy
-from lmgateway.message import Principal, Scope
+from lmgateway.message import Grant, Principal, Scope
 from lmgateway.policy.addresses import AddressPolicy
 from lmgateway.policy.authentication import ApiKeyAuthenticator, OpenAuthenticator, ScopeAuthorizer, digestOf
+from lmgateway.policy.browsers import BrowserPolicy
 from lmgateway.policy.headers import HeaderPolicy
+from lmgateway.policy.keyless import KeylessAuthenticator
 from lmgateway.policy.routes import RouteTable
 from lmgateway.settings import Settings
 
@@ -22,8 +24,15 @@ EVERY_SCOPE = frozenset(Scope)
 CONFIGURED_KEY = Principal("GATEWAY_API_KEY", EVERY_SCOPE)
 """Whoever has the one key of the settings."""
 
-LOCAL = Principal("local", EVERY_SCOPE)
+LOCAL = Principal("local", EVERY_SCOPE, isKeyless=True)
 """Everybody, on a gateway that only this machine can reach and that has no key."""
+
+
+KEYLESS_NAME = "keyless"
+"""Under which name the requests of keyless clients are counted, all of them together."""
+
+DOCKER_HOST = "host.docker.internal"
+"""What containers call the machine that they run on. The top-level domain is reserved (``.internal``): no page can have it."""
 
 
 class Rules(Struct, frozen=True):
@@ -32,6 +41,7 @@ class Rules(Struct, frozen=True):
     :param addresses: who may connect.
     :param authenticator: who is asking.
     :param authorizer: what they may do.
+    :param browsers: what web pages may do.
     :param headers: what crosses the gateway.
     :param timeout: seconds of upstream silence allowed in an answer that is no stream; 0 is any.
     :param streamTimeout: the same for streams.
@@ -41,6 +51,7 @@ class Rules(Struct, frozen=True):
     addresses: IAddressPolicy
     authenticator: IAuthenticator
     authorizer: IAuthorizer
+    browsers: BrowserPolicy
     headers: IHeaderPolicy
     timeout: float
     streamTimeout: float
@@ -51,22 +62,47 @@ def needsKey(settings: Settings) -> bool:
     return settings.listen.beyondLoopback or settings.access.requireKey == "always"
 
 
-def makeRules(settings: Settings, storedKeys: Mapping[bytes, Principal]) -> Rules:
+def makeRules(settings: Settings, storedKeys: Mapping[bytes, Principal], now: Callable[[], float]) -> Rules:
     """
     Make the rules of these settings.
 
     :param storedKeys: the principals of the key store, by the digests of their keys.
+    :param now: tells the Unix time, by which keys expire.
     """
     keys = dict(storedKeys)
     if settings.access.apiKey is not None:
         keys[digestOf(settings.access.apiKey)] = CONFIGURED_KEY
     isOpen = not keys and not needsKey(settings)
+    authenticator: IAuthenticator = OpenAuthenticator(LOCAL) if isOpen else ApiKeyAuthenticator(keys)
+    if settings.access.keyless and not isOpen:
+        authenticator = KeylessAuthenticator(
+            AddressPolicy(settings.access.keyless), keylessPrincipal(settings), authenticator
+        )
     return Rules(
         routes=RouteTable(requireAuthForHealth=settings.access.requireAuthForHealth),
         addresses=AddressPolicy(settings.access.allow),
-        authenticator=OpenAuthenticator(LOCAL) if isOpen else ApiKeyAuthenticator(keys),
+        authenticator=authenticator,
         authorizer=ScopeAuthorizer(),
+        browsers=BrowserPolicy(
+            (*ownNames(), *settings.access.hosts),
+            settings.cors.origins,
+            allowsPrivateNetwork=settings.cors.privateNetwork,
+        ),
         headers=HeaderPolicy(settings.upstream.apiToken),
         timeout=settings.upstream.timeout,
         streamTimeout=settings.upstream.streamTimeout,
     )
+
+
+def ownNames() -> tuple[str, ...]:
+    """The names that this machine has by itself."""
+    name = socket.gethostname()
+    short = name.partition(".")[0]
+    return name, short, f"{short}.local", DOCKER_HOST
+
+
+def keylessPrincipal(settings: Settings) -> Principal:
+    """Who asks from an address that needs no key."""
+    access = settings.access
+    grant = Grant(requestsPerMinute=access.keylessRequestsPerMinute or None, parallel=access.keylessParallel or None)
+    return Principal(KEYLESS_NAME, frozenset({Scope.INFERENCE}), None, grant, isKeyless=True)
