@@ -5,6 +5,7 @@ What the settings decide about each request, made once and swapped whole: a relo
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
@@ -73,7 +74,7 @@ def makeRules(settings: Settings, storedKeys: Mapping[bytes, Principal], now: Ca
     if settings.access.apiKey is not None:
         keys[digestOf(settings.access.apiKey)] = CONFIGURED_KEY
     isOpen = not keys and not needsKey(settings)
-    authenticator: IAuthenticator = OpenAuthenticator(LOCAL) if isOpen else ApiKeyAuthenticator(keys)
+    authenticator: IAuthenticator = OpenAuthenticator(LOCAL) if isOpen else ApiKeyAuthenticator(keys, now)
     if settings.access.keyless and not isOpen:
         authenticator = KeylessAuthenticator(
             AddressPolicy(settings.access.keyless), keylessPrincipal(settings), authenticator
