@@ -239,7 +239,7 @@ class StoredActiveModelTests(StoreTestCase):
 
     def test_unreadable(self) -> None:
         """Text that is no model, in a file that is sound, is refused at the start."""
-        for text in ("", "{}", "[1,null,{}]", '["m",null,{}', '["m",null,[]]', '["m",null,{},1]'):
+        for text in ("", "{}", "[1,null,{}]", '["m",null,{}', '["m",null,[]]', '["m",null,{},1]', '["m",null]'):
             self.successResultOf(self.store.run(partial(_put, text)))
             active = StoredActiveModel(self.store)
             self.failureResultOf(Deferred.fromCoroutine(active.load()), StateError)
@@ -255,9 +255,14 @@ class StoredActiveModelTests(StoreTestCase):
     )
     def test_anyModel(self, modelKey: str, instanceId: str | None, parameters: dict[str, Any]) -> None:
         """Whatever a model is called and whatever its parameters are, lone surrogates included, it is found again as it was."""
-        model = ActiveModel(modelKey + "\ud83d", instanceId, parameters)
+        model = ActiveModel(modelKey + "\ud83d", instanceId, parameters, {"gpu": {"ratio": 0.5}})
         self.successResultOf(StoredActiveModel(self.store).activate(model))
         self.assertEqual(self.loaded(self.store).current(), model)
+
+    def test_before(self) -> None:
+        """A model that was stored before it was kept what to load it with is found again."""
+        self.successResultOf(self.store.run(partial(_put, '["m","i",{"topP":1}]')))
+        self.assertEqual(self.loaded(self.store).current(), ActiveModel("m", "i", {"topP": 1}))
 
 
 class KeyDigestsTests(StoreTestCase):

@@ -147,11 +147,13 @@ class ActiveModel(Struct, frozen=True):
     :param modelKey: LM Studio's key, such as ``qwen/qwen3-8b``.
     :param instanceId: the loaded instance to address, or None for the key itself.
     :param defaultInference: by the names of the contract's table: ``temperature``, ``maxTokens``, …
+    :param loadConfig: what it was to be loaded with, where LM Studio could not be told to.
     """
 
     modelKey: str
     instanceId: str | None = None
     defaultInference: Mapping[str, Any] = MappingProxyType({})
+    loadConfig: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def modelName(self) -> str:

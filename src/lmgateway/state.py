@@ -42,7 +42,9 @@ _REASONS = {
     sqlite3.SQLITE_READONLY: "its state file is read-only",
 }
 
-_StoredModel = tuple[str, str | None, dict[str, Any]]
+_StoredModel = tuple[str, str | None, dict[str, Any], dict[str, Any]]
+_SINCE_LOAD_CONFIG = 4
+"""Members of a stored model; the first versions did not keep what it was to be loaded with."""
 
 _log = Logger()
 
@@ -283,7 +285,7 @@ def _writeModel(connection: sqlite3.Connection, text: str | None) -> None:
 
 def _formatModel(model: ActiveModel) -> str:
     """Write a model as ASCII JSON, in which even a lone surrogate survives."""
-    return json.dumps([model.modelKey, model.instanceId, dict(model.defaultInference)])
+    return json.dumps([model.modelKey, model.instanceId, dict(model.defaultInference), dict(model.loadConfig)])
 
 
 def _parseModel(text: str | None) -> ActiveModel | None:
@@ -295,12 +297,15 @@ def _parseModel(text: str | None) -> ActiveModel | None:
     if text is None:
         return None
     try:
-        modelKey, instanceId, defaultInference = convert(json.loads(text), _StoredModel)
+        stored = json.loads(text)
+        if isinstance(stored, list) and len(stored) == _SINCE_LOAD_CONFIG - 1:
+            stored.append({})
+        modelKey, instanceId, defaultInference, loadConfig = convert(stored, _StoredModel)
     except (ValidationError, ValueError) as error:
         raise StateError(
             "The state file holds an active model that cannot be read. Put back a copy of the file."
         ) from error
-    return ActiveModel(modelKey, instanceId, MappingProxyType(defaultInference))
+    return ActiveModel(modelKey, instanceId, MappingProxyType(defaultInference), MappingProxyType(loadConfig))
 
 
 @contextmanager
