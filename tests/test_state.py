@@ -1,5 +1,5 @@
 """
-What survives: the active model and the keys.
+What survives: the active model. The keys are in :mod:`tests.test_keys`.
 
 A store that is not started answers at once, in the calling thread, which is how most tests use it. The threads, and a process
 that is killed while it writes, are real.
@@ -21,13 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lmgateway.errors import Unavailable
 from lmgateway.interfaces import IActiveModel
-from lmgateway.message import ActiveModel, Principal, Scope
-from lmgateway.policy.authentication import digestOf
-from lmgateway.state import KeyDigests, StateStore, StoredActiveModel
+from lmgateway.message import ActiveModel
+from lmgateway.state import StateStore, StoredActiveModel
 from lmgateway.statefile import STATE_FILE, StateError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -263,42 +261,6 @@ class StoredActiveModelTests(StoreTestCase):
         """A model that was stored before it was kept what to load it with is found again."""
         self.successResultOf(self.store.run(partial(_put, '["m","i",{"topP":1}]')))
         self.assertEqual(self.loaded(self.store).current(), ActiveModel("m", "i", {"topP": 1}))
-
-
-class KeyDigestsTests(StoreTestCase):
-    def test_survive(self) -> None:
-        """Keys are found again after a restart, the oldest first, each with what it may do."""
-        clock = Clock()
-        keys = KeyDigests(self.store, clock)
-        self.assertEqual(self.now(keys.all()), ())
-        added = []
-        for name, scopes in (("first", {Scope.ADMIN}), ("second", {Scope.MONITOR, Scope.INFERENCE}), ("third", set())):
-            clock.advance(7)
-            added.append(self.now(keys.add(name, digestOf(name), scopes)))
-        self.assertEqual([key.created for key in added], [7, 14, 21])
-        self.assertEqual(len({key.id for key in added}), 3)
-        self.assertEqual(self.now(KeyDigests(self.reopened(), clock).all()), tuple(added))
-
-    def test_principal(self) -> None:
-        """The holder of a key is known by its name and id and has its scopes."""
-        key = self.now(KeyDigests(self.store, Clock()).add("alice", digestOf("x"), [Scope.INFERENCE]))
-        self.assertEqual(key.principal, Principal("alice", frozenset({Scope.INFERENCE}), key.id))
-
-    def test_noKeyAtRest(self) -> None:
-        """No file in the state folder holds the key itself."""
-        key = "lmg_canary-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-        self.now(KeyDigests(self.store, Clock()).add("alice", digestOf(key), [Scope.ADMIN]))
-        stored = b"".join(file.read_bytes() for file in self.folder.iterdir())
-        self.assertIn(digestOf(key), stored)
-        self.assertNotIn(key.encode(), stored)
-
-    def test_unknownScope(self) -> None:
-        """A scope that there is not is refused rather than left out: nobody can say what it meant."""
-        keys = KeyDigests(self.store, Clock())
-        self.now(keys.add("alice", digestOf("x"), [Scope.ADMIN]))
-        self.successResultOf(self.store.run(lambda c: c.execute("UPDATE keys SET scopes = 'admin root'").close()))
-        failure = self.failureResultOf(Deferred.fromCoroutine(keys.all()), StateError)
-        self.assertIn("root", failure.getErrorMessage())
 
 
 class ThreadTests(TestCase):

@@ -78,9 +78,10 @@ class PrepareTests(SynchronousTestCase):
         """The bytes of a sound file of several pages."""
         prepare(self.path)
         with closing(connect(self.path)) as connection:
-            rows = [(f"key_{number}", "n" * 200, os.urandom(32), "admin", 0.0) for number in range(300)]
+            rows = [(f"key_{number}", f"{number:0200}", os.urandom(32), "admin", 0.0, "{}") for number in range(300)]
             transact(
-                connection, lambda connection: connection.executemany("INSERT INTO keys VALUES (?, ?, ?, ?, ?)", rows)
+                connection,
+                lambda connection: connection.executemany("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)", rows),
             )
         return bytearray(self.path.read_bytes())
 
@@ -112,7 +113,7 @@ class PrepareTests(SynchronousTestCase):
         prepare(self.path)
         with closing(connect(self.path)) as connection:
             self.assertEqual(connection.execute("SELECT model FROM activeModel").fetchall(), [("kept",)])
-            self.assertEqual(connection.execute("SELECT name FROM keys").fetchall(), [("alice",)])
+            self.assertEqual(connection.execute("SELECT name, held FROM keys").fetchall(), [("alice", "{}")])
             self.assertEqual(connection.execute("SELECT count(*) FROM usage").fetchall(), [(0,)])
         before = self.path.read_bytes()
         prepare(self.path)

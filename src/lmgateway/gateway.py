@@ -25,16 +25,16 @@ from twisted.web.resource import IResource
 
 from lmgateway.errors import Unauthenticated, Unavailable
 from lmgateway.interfaces import IUpstream
+from lmgateway.keys import KeyChange, KeyRing
 from lmgateway.ledger import UsageLedger
 from lmgateway.message import Principal, RequestHead
-from lmgateway.policy.authentication import digestOf, generateKey
 from lmgateway.policy.completion import Completions
 from lmgateway.policy.explaining import Explainer
 from lmgateway.policy.injection import MemberSplicer
 from lmgateway.policy.stream_options import UsageAsking
 from lmgateway.settings import Settings
 from lmgateway.specs import defaultAllow
-from lmgateway.state import KeyDigests, StateStore, StoredActiveModel, StoredKey
+from lmgateway.state import StateStore, StoredActiveModel
 from lmgateway.statefile import StateError
 from lmgateway.telemetry.accesslog import AccessRecord
 from lmgateway.telemetry.captures import Captures
@@ -120,8 +120,7 @@ class Gateway(MultiService):
         self._generatedKey: str | None = None
         self._store = store
         self._active = StoredActiveModel(store)
-        self._keys = KeyDigests(store, reactor)
-        self._storedKeys: dict[bytes, Principal] = {}
+        self._keys = KeyRing(store, reactor.seconds, self._keyChanged)
         self._upstream = makeUpstream(settings, reactor)
         self._probe = UpstreamProbe(self._upstream, reactor)
         rules = makeRules(settings, {}, reactor.seconds)
@@ -174,6 +173,10 @@ class Gateway(MultiService):
         }
 
     def _ended(self, request: GatewayRequest) -> None:
+        principal = request.principal
+        if principal is not None and principal.keyId is not None:
+            self._keys.used(principal.keyId)
+        self._root.running.discard(request)
         record = recordOf(request, self.site.now())
         self._metrics.answerSent(record.route, record.status)
         self._record(record)
@@ -277,25 +280,29 @@ class Gateway(MultiService):
 
     async def _rereadKeys(self) -> None:
         try:
-            self._takeKeys(await self._keys.all())
+            await self._keys.load()
         except (StateError, Unavailable) as error:
             _log.error("The stored keys were not read again; those of before stay. {reason}", reason=str(error))
         else:
             self._applyRules()
-        if needsKey(self.settings) and self.settings.access.apiKey is None and not self._storedKeys:
+        if needsKey(self.settings) and self.settings.access.apiKey is None and not len(self._keys):
             _log.warn(
                 "There is no key any more, and nobody is served without one. Set GATEWAY_API_KEY, or start again to have one made."
             )
 
-    def _takeKeys(self, stored: tuple[StoredKey, ...]) -> None:
-        self._storedKeys = {key.digest: key.principal for key in stored}
+    def _keyChanged(self, change: KeyChange) -> None:
+        """Have a change of a key count for what comes, and for what follows events; cut what must not run on."""
+        self._applyRules()
+        if change.isCut:
+            self._root.cutOff(change.keyId)
+        self._feed.endFollowing(change.keyId)
 
     def _principals(self) -> Iterable[Principal]:
         """Everybody with a key that is stored."""
-        return self._storedKeys.values()
+        return [key.principal for key in self._keys.all()]
 
     def _applyRules(self) -> None:
-        rules = makeRules(self.settings, self._storedKeys, self._reactor.seconds)
+        rules = makeRules(self.settings, self._keys.principals, self._reactor.seconds)
         self._root.rules = rules
         self._proxy.rules = rules
         self._listing.rules = rules
@@ -303,11 +310,9 @@ class Gateway(MultiService):
     async def _restore(self) -> None:
         await self._active.load()
         await self._ledger.load()
-        stored = await self._keys.all()
-        if needsKey(self.settings) and self.settings.access.apiKey is None and not stored:
-            self._generatedKey = generateKey()
-            stored = (await self._keys.add(GENERATED_KEY_NAME, digestOf(self._generatedKey), EVERY_SCOPE),)
-        self._takeKeys(stored)
+        await self._keys.load()
+        if needsKey(self.settings) and self.settings.access.apiKey is None and not len(self._keys):
+            self._generatedKey = (await self._keys.add(GENERATED_KEY_NAME, EVERY_SCOPE)).secret
 
     def _listen(self, description: str) -> None:
         failures: list[StartError] = []

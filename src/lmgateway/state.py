@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_state -*-
 """
-What survives a crash: the active model and the digests of keys, in one SQLite file.
+What survives a crash, in one SQLite file; of that, the active model. The keys are in :mod:`lmgateway.keys`.
 
 The file is in WAL mode with ``synchronous=FULL``: once a statement's Deferred has fired, neither ``kill -9`` nor a power cut
 undoes it. One gateway owns the folder at a time. While the gateway runs, a single worker thread executes all
@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from msgspec import Struct, ValidationError, convert
+from msgspec import ValidationError, convert
 from twisted.internet.defer import Deferred, execute, fail
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,7 +29,7 @@ from zope.interface import implementer
 
 from lmgateway.errors import Unavailable
 from lmgateway.interfaces import IActiveModel
-from lmgateway.message import ActiveModel, Principal, Scope
+from lmgateway.message import ActiveModel
 from lmgateway.statefile import STATE_FILE, StateError, connect, prepare, takeFolder, transact
 
 T = TypeVar("T")
@@ -47,29 +46,6 @@ _SINCE_LOAD_CONFIG = 4
 """Members of a stored model; the first versions did not keep what it was to be loaded with."""
 
 _log = Logger()
-
-
-class StoredKey(Struct, frozen=True):
-    """
-    A key as it is at rest.
-
-    :param id: its id, which is no secret.
-    :param name: its name in logs and events.
-    :param digest: the SHA-256 digest of the key.
-    :param scopes: what it may do.
-    :param created: when it was made, in seconds since the epoch.
-    """
-
-    id: str
-    name: str
-    digest: bytes
-    scopes: frozenset[Scope]
-    created: float
-
-    @property
-    def principal(self) -> Principal:
-        """Who holds the key."""
-        return Principal(self.name, self.scopes, self.id)
 
 
 class StateStore:
@@ -217,55 +193,6 @@ class StoredActiveModel:
 
         self._store.run(lambda connection: _writeModel(connection, text)).addCallback(cbStored).addBoth(tell)
         return waiting
-
-
-class KeyDigests:
-    """
-    The keys that the gateway has made, as digests.
-
-    :param store: where they are kept.
-    :param clock: tells when one was made.
-    """
-
-    def __init__(self, store: StateStore, clock: IReactorTime) -> None:
-        self._store = store
-        self._clock = clock
-
-    async def add(self, name: str, digest: bytes, scopes: Iterable[Scope]) -> StoredKey:
-        """
-        Keep the digest of a new key.
-
-        :param name: the key's name in logs and events.
-        :param digest: as :func:`lmgateway.policy.authentication.digestOf` makes it.
-        :param scopes: what the key may do.
-        :return: what is kept, once a ``kill -9`` can no longer lose it.
-        :raise Unavailable: the disk did not take it.
-        """
-        key = StoredKey(f"key_{secrets.token_hex(8)}", name, digest, frozenset(scopes), self._clock.seconds())
-        row = (key.id, key.name, key.digest, " ".join(sorted(scope.value for scope in key.scopes)), key.created)
-        await self._store.run(
-            lambda connection: connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?)", row).close()
-        )
-        return key
-
-    async def all(self) -> tuple[StoredKey, ...]:
-        """
-        Every key that is kept, the oldest first.
-
-        :raise StateError: a row holds a scope that there is not.
-        :raise Unavailable: the state file cannot be read.
-        """
-        query = "SELECT id, name, digest, scopes, created FROM keys ORDER BY created, id"
-        rows = await self._store.run(lambda connection: connection.execute(query).fetchall())
-        try:
-            return tuple(
-                StoredKey(id_, name, digest, frozenset(Scope(word) for word in scopes.split()), created)
-                for id_, name, digest, scopes, created in rows
-            )
-        except ValueError as error:
-            raise StateError(
-                f"A key in the state file has a scope that there is not ({error}). Put back a copy of the file."
-            ) from None
 
 
 def _letGo(_: Deferred[None]) -> None:

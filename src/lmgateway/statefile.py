@@ -42,6 +42,15 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID
         """,
     ),
+    (
+        "ALTER TABLE keys ADD COLUMN held TEXT NOT NULL DEFAULT '{}'",
+        "CREATE UNIQUE INDEX keyNames ON keys (name)",
+        """
+        CREATE TABLE formerSecrets (
+            digest BLOB PRIMARY KEY, key TEXT NOT NULL, until REAL NOT NULL
+        ) WITHOUT ROWID
+        """,
+    ),
 )
 """What turns the file of one version into that of the next; its ``user_version`` counts those that it has been through."""
 

@@ -49,6 +49,8 @@ from tests.network import MemoryEndpoints, MemoryTransport, Network, Recorder
 
 KEY = "test-key-123"
 UPSTREAM = "http://127.0.0.1:1234"
+HOST = "127.0.0.1:8001"
+"""What clients call the gateway."""
 
 
 def settingsOf(environ: Mapping[str, str] | None = None) -> Settings:
@@ -225,6 +227,7 @@ class MemoryGateway:
         self.site.startFactory()
 
     def _ended(self, request: GatewayRequest) -> None:
+        self.root.running.discard(request)
         self.records.append(recordOf(request, self.site.now()))
 
     def connect(self, peerHost: str = "127.0.0.1") -> Client:
@@ -257,7 +260,7 @@ def requestBytes(
     method: str, target: str, body: object = None, *, key: str | None = KEY, headers: Mapping[str, str] | None = None
 ) -> bytes:
     """Write a request; a body that is not bytes becomes JSON."""
-    fields = {"Host": "gateway.test", **({"Authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
+    fields = {"Host": HOST, **({"Authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
     data = b""
     if body is not None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()

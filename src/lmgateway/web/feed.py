@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IReactorTime
 from lmgateway.errors import BadRequest, TooManyRequests
 from lmgateway.telemetry.journal import Batch, Journal
 from lmgateway.telemetry.sse import encodeRetry
-from lmgateway.web.followers import HEAD, RETRY_MS, Kinds, PollFollower, Rounds, StreamFollower, helloOf
+from lmgateway.web.followers import HEAD, RETRY_MS, IFollower, Kinds, PollFollower, Rounds, StreamFollower, helloOf
 from lmgateway.web.responses import answerErrors, respondJson
 from lmgateway.wire.request import GatewayRequest
 
@@ -34,6 +34,8 @@ USUAL_EVENTS = 100
 """Events that a poll gives, at most and unless it says."""
 
 _COME_BACK_SECONDS = 10
+_LONGEST_CALL = 86_400.0
+"""Seconds after which a stream of a key that ends is ended, however late that is: its client comes back."""
 _ID = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?", re.ASCII)
 
@@ -58,6 +60,7 @@ class FeedApi:
         self._most = most
         self._mostPerKey = mostPerKey
         self._following: Counter[str] = Counter()
+        self._followers: dict[IFollower, str | None] = {}
         self._isClosed = False
 
     def configure(self, most: int, mostPerKey: int) -> None:
@@ -73,6 +76,16 @@ class FeedApi:
         self._isClosed = True
         self.rounds.endAll()
 
+    def endFollowing(self, keyId: str) -> None:
+        """
+        End the streams and answer the polls of a key, which may be good no more. Whoever still may follow comes back.
+
+        :param keyId: the key's id.
+        """
+        for follower, follows in list(self._followers.items()):
+            if follows == keyId:
+                follower.end()
+
     @app.route("/debug/stream", methods=["GET"])
     async def stream(self, request: Any) -> None:
         """Send events until somebody has had enough."""
@@ -85,7 +98,8 @@ class FeedApi:
         with self._admitted(request):
             follower = StreamFollower(request, self.rounds, position, kinds)
             follower.begin(helloOf(position, asked, kinds, self._clock.seconds()))
-            await follower.done
+            with self._whileGood(request, follower):
+                await follower.done
 
     @app.route("/debug/poll", methods=["GET"])
     async def poll(self, request: Any) -> None:
@@ -99,7 +113,8 @@ class FeedApi:
             with self._admitted(request):
                 follower = PollFollower(self.rounds, batch, kinds, limit)
                 follower.begin(self._clock, seconds)
-                batch = await follower.done
+                with self._whileGood(request, follower):
+                    batch = await follower.done
         respondJson(request, batchData(batch))
 
     @contextmanager
@@ -121,6 +136,22 @@ class FeedApi:
             self._following[key] -= 1
             if not self._following[key]:
                 del self._following[key]
+
+    @contextmanager
+    def _whileGood(self, request: GatewayRequest, follower: IFollower) -> Iterator[None]:
+        """Have a follower end when its key does."""
+        principal = request.principal
+        expires = principal.grant.expires if principal is not None else None
+        self._followers[follower] = principal.keyId if principal is not None else None
+        ending = None
+        if expires is not None:
+            ending = self._clock.callLater(max(0.0, min(expires - self._clock.seconds(), _LONGEST_CALL)), follower.end)
+        try:
+            yield
+        finally:
+            del self._followers[follower]
+            if ending is not None and ending.active():
+                ending.cancel()
 
 
 def _tooMany(what: str, setting: str) -> TooManyRequests:

@@ -34,6 +34,7 @@ class GatewayRoot(Resource):
     :param proxied: answers the routes of these names instead.
     :param apis: answer the rest, by the path, or else by its first segment (``/debug``).
     :param keyRefused: told of each request without a good key.
+    :ivar running: what is being proxied; whoever is told of the end of a request takes it out.
     """
 
     isLeaf = True
@@ -52,15 +53,19 @@ class GatewayRoot(Resource):
         self._proxied = proxied
         self._apis = apis
         self._keyRefused = keyRefused
+        self.running: set[GatewayRequest] = set()
 
     def render(self, request: GatewayRequest) -> int:
         """Admit the request, and have it answered."""
         try:
+            if self._answersPreflight(request):
+                return NOT_DONE_YET
             route = self.admit(request)
         except GatewayError as error:
             respondError(request, error)
             return NOT_DONE_YET
         if route.kind == "proxy":
+            self.running.add(request)
             self._proxied.get(route.name, self._proxy).render(request)
         else:
             api = self._apis.get(request.path) or self._apis[b"/" + request.path.split(b"/", 2)[1]]
@@ -77,6 +82,7 @@ class GatewayRoot(Resource):
         rules = self.rules
         head = request.head
         self._admitAddress(head.peer)
+        request.added = rules.browsers.readable(head)
         missing: GatewayError | None = None
         try:
             request.route = route = rules.routes.resolve(head.method, head.path)
@@ -90,15 +96,38 @@ class GatewayRoot(Resource):
         except Unauthenticated as error:
             self._keyRefused(head, error)
             raise
+        if request.principal.isKeyless:
+            rules.browsers.admitKeyless(head)
         if missing is not None:
             raise missing
         scope = route.scopeFor(head.method)
         if scope is not None:
+            if request.principal.isKeyless and not request.principal.holds(scope):
+                raise Unauthenticated("Without a key one can only infer here. Send one.", code="missing_api_key")
             rules.authorizer.permit(request.principal, scope)
         if route.kind == "api":
             request.body.limit = API_BODY_LIMIT
         request.body.check()
         return route
+
+    def _answersPreflight(self, request: GatewayRequest) -> bool:
+        """
+        Tell a browser that a page may ask what it is about to ask. Browsers send no key along with that question.
+
+        :raise Forbidden: not even the browser may ask.
+        """
+        fields = self.rules.browsers.preflight(request.head)
+        if fields is None:
+            return False
+        self._admitAddress(request.head.peer)
+        request.sendWhole(204, fields, b"")
+        return True
+
+    def cutOff(self, keyId: str) -> None:
+        """End whatever is being proxied for a key, as if its client had left."""
+        for request in list(self.running):
+            if request.principal is not None and request.principal.keyId == keyId:
+                request.cancel()
 
     def refuse(self, request: GatewayRequest, error: GatewayError) -> None:
         """Answer a request whose head is unsound. An address that is not allowed learns no more than that."""
