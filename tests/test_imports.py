@@ -23,7 +23,19 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"web"}),
     frozenset({"wire", "studio", "state", "statefile", "keys", "ledger", "logs", "logfile"}),
     frozenset(
-        {"policy", "telemetry", "settings", "layers", "specs", "kinds", "model_kinds", "places", "listeners", "units"}
+        {
+            "policy",
+            "telemetry",
+            "settings",
+            "layers",
+            "specs",
+            "kinds",
+            "model_kinds",
+            "places",
+            "listeners",
+            "units",
+            "descriptors",
+        }
     ),
     frozenset({"message", "exchange", "errors", "interfaces", "inventory"}),
 )

@@ -23,6 +23,7 @@ from lmgateway.units import SettingsError
 
 __all__ = [
     "AccessSettings",
+    "CorsSettings",
     "DebugSettings",
     "LimitSettings",
     "ListenSettings",
@@ -113,12 +114,32 @@ class AccessSettings(Section, frozen=True, kw_only=True):
     :param allow: addresses and CIDRs, IPv4 and IPv6; ``*`` is all.
     :param requireAuthForHealth: whether ``/health`` asks for a key, too.
     :param requireKey: ``auto`` asks for a key beyond loopback and wherever one exists; ``always`` does so always.
+    :param keyless: addresses and CIDRs whose clients need no key to infer.
+    :param keylessRequestsPerMinute: of all of them together; 0 is any number.
+    :param keylessParallel: answers that they have at the same time; 0 is any number.
+    :param hosts: what clients without a key may call the gateway.
     """
 
     apiKey: str | None
     allow: tuple[str, ...]
     requireAuthForHealth: bool
     requireKey: str
+    keyless: tuple[str, ...]
+    keylessRequestsPerMinute: int
+    keylessParallel: int
+    hosts: tuple[str, ...]
+
+
+class CorsSettings(Section, frozen=True, kw_only=True):
+    """
+    Which web pages may read answers.
+
+    :param origins: theirs, as browsers write them.
+    :param privateNetwork: whether those on the internet may reach a gateway on the local network.
+    """
+
+    origins: tuple[str, ...]
+    privateNetwork: bool
 
 
 class LimitSettings(Section, frozen=True, kw_only=True):
@@ -135,6 +156,11 @@ class LimitSettings(Section, frozen=True, kw_only=True):
     :param idleTimeout: how long a connection is kept between requests.
     :param writeStallTimeout: how long a client may read nothing of its answer.
     :param drainTimeout: how long running answers have to finish on SIGTERM.
+    :param handshakeTimeout: how long a TLS handshake may take.
+    :param requestsPerMinutePerAddress: requests with a key from one address in a minute; 0 is any number.
+    :param maxConnections: connections of clients at the same time.
+    :param maxConnectionsPerAddress: the same, from one address.
+    :param maxUnauthenticatedPerAddress: the same, of those that have not sent the head of a request with a good key yet.
     """
 
     maxBody: int
@@ -147,6 +173,11 @@ class LimitSettings(Section, frozen=True, kw_only=True):
     idleTimeout: float
     writeStallTimeout: float
     drainTimeout: float
+    handshakeTimeout: float
+    requestsPerMinutePerAddress: int
+    maxConnections: int
+    maxConnectionsPerAddress: int
+    maxUnauthenticatedPerAddress: int
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
@@ -210,6 +241,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     upstream: UpstreamSettings
     listen: ListenSettings
     access: AccessSettings
+    cors: CorsSettings
     limits: LimitSettings
     log: LogSettings
     debug: DebugSettings
@@ -223,6 +255,7 @@ _SECTIONS: Mapping[str, type[Section]] = {
     "upstream": UpstreamSettings,
     "listen": ListenSettings,
     "access": AccessSettings,
+    "cors": CorsSettings,
     "limits": LimitSettings,
     "log": LogSettings,
     "debug": DebugSettings,

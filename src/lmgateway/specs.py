@@ -15,10 +15,11 @@ from typing import Any
 from msgspec import Struct
 from platformdirs import user_state_dir
 
+from lmgateway.descriptors import mostConnections
 from lmgateway.kinds import Choice, Duration, Flag, Kind, Many, Name, Path, PemBundle, Secret, Size, Whole
 from lmgateway.listeners import describe, reachesBeyondLoopback
 from lmgateway.model_kinds import Aliases, Models
-from lmgateway.places import BaseUrl, Endpoint, Host, Network
+from lmgateway.places import BaseUrl, Endpoint, Host, HostName, Network, Origin
 from lmgateway.policy.addresses import EVERYBODY
 
 PRIVATE_RANGES = (
@@ -208,6 +209,45 @@ _ACCESS = (
         "auto",
         "when a key is asked for: auto is beyond loopback, and wherever a key exists",
     ),
+    Spec(
+        "access.keyless",
+        Many(Network(isAll=False), "any number of addresses"),
+        (),
+        "whose clients need no key to infer; for those that cannot send one",
+    ),
+    Spec(
+        "access.keylessRequestsPerMinute",
+        Whole(0, 1_000_000),
+        60,
+        "how often all clients without a key together may ask in a minute; 0 is any number",
+    ),
+    Spec(
+        "access.keylessParallel",
+        Whole(0, 10_000),
+        2,
+        "how many answers they may have at the same time; 0 is any number",
+    ),
+    Spec(
+        "access.hosts",
+        Many(HostName(), "any number of names"),
+        (),
+        "what clients without a key may call the gateway, beside its addresses, localhost and the machine's name",
+    ),
+)
+
+_CORS = (
+    Spec(
+        "cors.origins",
+        Many(Origin(), "any number of origins"),
+        (),
+        "the web sites whose pages may read the gateway's answers",
+    ),
+    Spec(
+        "cors.privateNetwork",
+        Flag(),
+        False,
+        "whether those among them that are on the internet may reach the gateway on the local network",
+    ),
 )
 
 _LIMITS = (
@@ -221,6 +261,27 @@ _LIMITS = (
     Spec("limits.idleTimeout", Duration("100ms", "1h"), 75.0, "how long a connection is kept between requests"),
     Spec("limits.writeStallTimeout", Duration("100ms", "1h"), 60.0, "how long a client may read nothing of its answer"),
     Spec("limits.drainTimeout", Duration("100ms", "1h"), 30.0, "how long running answers have to finish on SIGTERM"),
+    Spec("limits.handshakeTimeout", Duration("100ms", "10m"), 10.0, "how long a TLS handshake may take"),
+    Spec(
+        "limits.requestsPerMinutePerAddress",
+        Whole(0, 1_000_000),
+        0,
+        "requests with a key that may come from one address in a minute; 0 is any number",
+    ),
+    Spec(
+        "limits.maxConnections",
+        Whole(16, 1_000_000),
+        lambda _: mostConnections(),
+        "connections of clients at the same time",
+        defaultMeaning="half of the process's descriptor limit less 64, at most 65536",
+    ),
+    Spec("limits.maxConnectionsPerAddress", Whole(1, 1_000_000), 1024, "the same, from one address"),
+    Spec(
+        "limits.maxUnauthenticatedPerAddress",
+        Whole(1, 1_000_000),
+        64,
+        "the same, from one address, of those that have not sent the head of a request with a good key yet",
+    ),
 )
 
 _LOG = (
@@ -292,7 +353,7 @@ _MODELS = (
     ),
 )
 
-SPECS: tuple[Spec, ...] = (*_UPSTREAM, *_LISTEN, *_ACCESS, *_LIMITS, *_LOG, *_DEBUG, *_STATE, *_MODELS)
+SPECS: tuple[Spec, ...] = (*_UPSTREAM, *_LISTEN, *_ACCESS, *_CORS, *_LIMITS, *_LOG, *_DEBUG, *_STATE, *_MODELS)
 """Every setting, in the order that ``lmgateway check`` shows them."""
 
 

@@ -49,6 +49,10 @@ class Limits(Struct, frozen=True):
     bodyRate: int = 1_024
     idleTimeout: float = 75.0
     writeStallTimeout: float = 60.0
+    handshakeTimeout: float = 10.0
+    maxConnections: int = 10_000
+    maxConnectionsPerAddress: int = 1_024
+    maxUnauthenticatedPerAddress: int = 64
 
 
 class Stage(Resource):
