@@ -36,6 +36,7 @@ from lmgateway.settings import Settings
 from lmgateway.specs import defaultAllow
 from lmgateway.state import StateStore, StoredActiveModel
 from lmgateway.statefile import StateError
+from lmgateway.studio.logs import LogFollower
 from lmgateway.telemetry.accesslog import AccessRecord
 from lmgateway.telemetry.captures import Captures
 from lmgateway.telemetry.events import ExchangeEvents
@@ -132,6 +133,9 @@ class Gateway(MultiService):
         self._exchanges = Exchanges([ExchangeEvents(self._journal), self._metrics, self._ledger])
         self._captures = Captures(settings.debug.capture, settings.debug.captureSize)
         self._state = UpstreamState(self._journal, settings.upstream.baseUrl)
+        self._studioLog = LogFollower(self._journal, reactor)
+        self._studioLog.setServiceParent(self)
+        self._followLog(settings)
         asking = UsageAsking(isWanted=debug.askForUsage)
         watching = Watching(self._exchanges, reactor, readerFor, self._captures)
         self._completions = Completions(settings.aliases, settings.models, isStrict=settings.upstream.strictModels)
@@ -262,11 +266,16 @@ class Gateway(MultiService):
         self._feed.configure(debug.maxSubscribers, debug.maxSubscribersPerKey)
         self._proxy.asking.isWanted = debug.askForUsage
         self._completions.configure(fresh.aliases, fresh.models, isStrict=fresh.upstream.strictModels)
+        self._followLog(fresh)
         self._applyRules()
         await self._rereadKeys()
         for name in _fixedOnes(settings, before):
             _log.warn("The change in {name} takes effect at the next start.", name=name)
         _log.info("The configuration was read again.")
+
+    def _followLog(self, settings: Settings) -> None:
+        upstream = settings.upstream
+        self._studioLog.configure(upstream.logDirectory, isOn=upstream.followLogs, showBodies=upstream.logBodies)
 
     def _replaceUpstream(self, settings: Settings) -> None:
         """Send what comes from now on elsewhere. The connections of before go with the answers that they carry."""

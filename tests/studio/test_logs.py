@@ -47,7 +47,8 @@ class FollowingTestCase(SynchronousTestCase):
         self.clock.rightNow = NOON.timestamp()
         self.journal = self.clock.journal
         self.log = LogFiles(self.folder, self.clock, largest=1000)
-        self.follower = LogFollower(str(self.folder), self.journal, self.clock)
+        self.follower = LogFollower(self.journal, self.clock)
+        self.follower.configure(str(self.folder), isOn=True, showBodies=False)
         self.addCleanup(lambda: self.follower.running and self.follower.stopService())
         self.position = 0
         self.said: list[str] = []
@@ -364,7 +365,8 @@ class SettingsTests(FollowingTestCase):
         home = self.folder.parent
         log = LogFiles(home / ".lmstudio/server-logs", self.clock)
         log.write("INFO", "old")
-        self.follower = LogFollower(None, self.journal, self.clock, home=lambda: home)
+        self.follower = LogFollower(self.journal, self.clock, home=lambda: home)
+        self.follower.configure(None, isOn=True, showBodies=False)
         self.follower.startService()
         log.write("INFO", "a")
         self.assertEqual(self.told(), ["a"])

@@ -43,30 +43,18 @@ class LogFollower(Service):
     was emptied, replaced or deleted and made again, from its beginning. It never fails: what it cannot read it tells once,
     and tries again.
 
-    :param directory: the ``server-logs`` folder; None for where LM Studio has it.
     :param journal: takes the events.
     :param clock: waits.
-    :param isOn: whether it follows at all.
-    :param showBodies: whether events show the bodies of requests and the text of answers.
     :param home: tells the user's home folder; may raise RuntimeError.
     """
 
-    def __init__(
-        self,
-        directory: str | None,
-        journal: IEventJournal,
-        clock: IReactorTime,
-        *,
-        isOn: bool = True,
-        showBodies: bool = False,
-        home: Callable[[], Path] = Path.home,
-    ) -> None:
-        self._directory = directory
+    def __init__(self, journal: IEventJournal, clock: IReactorTime, home: Callable[[], Path] = Path.home) -> None:
         self._journal = journal
         self._clock = clock
-        self._isOn = isOn
-        self._showBodies = showBodies
         self._home = home
+        self._directory: str | None = None
+        self._isOn = False
+        self._showBodies = False
         self._call: IDelayedCall | None = None
         self._forget()
 
@@ -83,7 +71,7 @@ class LogFollower(Service):
         self._isFailing = False
 
     def startService(self) -> None:
-        """Begin, if it is on."""
+        """Begin, if that is wanted."""
         super().startService()
         self._begin()
 
@@ -96,6 +84,10 @@ class LogFollower(Service):
         """
         Go by other settings from now on. Another folder is followed from the end of its newest file, too; so is this one,
         when it had not been followed.
+
+        :param directory: the ``server-logs`` folder; None for where LM Studio has it.
+        :param isOn: whether it is followed at all; until it is told to be, it is not.
+        :param showBodies: whether events show the bodies of requests and the text of answers.
         """
         self._showBodies = showBodies
         if (directory, isOn) != (self._directory, self._isOn):
