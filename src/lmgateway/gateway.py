@@ -25,6 +25,7 @@ from twisted.web.resource import IResource
 
 from lmgateway.errors import Unauthenticated, Unavailable
 from lmgateway.interfaces import IUpstream
+from lmgateway.keydesk import KeyDesk
 from lmgateway.keys import KeyChange, KeyRing
 from lmgateway.ledger import UsageLedger
 from lmgateway.message import Principal, RequestHead
@@ -51,6 +52,7 @@ from lmgateway.web.debug import DebugApi
 from lmgateway.web.explain import ExplainApi
 from lmgateway.web.feed import FeedApi
 from lmgateway.web.health import HealthApi, UpstreamProbe
+from lmgateway.web.keys import KeysApi
 from lmgateway.web.listing import LISTED, ModelListing
 from lmgateway.web.proxy import ProxyResource
 from lmgateway.web.rules import EVERY_SCOPE, makeRules, needsKey
@@ -122,6 +124,7 @@ class Gateway(MultiService):
         self._store = store
         self._active = StoredActiveModel(store)
         self._keys = KeyRing(store, reactor.seconds, self._keyChanged)
+        self._desk = KeyDesk(self._keys, reactor.seconds, lambda: self.settings.access.apiKey is not None)
         self._upstream = makeUpstream(settings, reactor)
         self._probe = UpstreamProbe(self._upstream, reactor)
         rules = makeRules(settings, {}, reactor.seconds)
@@ -169,6 +172,7 @@ class Gateway(MultiService):
                 self._proxy,
                 self._principals,
             ).app.resource(),
+            b"/admin/keys": KeysApi(self._desk).app.resource(),
             b"/admin/usage": UsageApi(self._ledger, self._reactor).app.resource(),
             b"/debug": debug,
             b"/debug/stream": feed,

@@ -45,7 +45,7 @@ LONGEST_SECONDS = 100 * 366 * 86_400
 GRACE_SECONDS = 86_400
 """How long the old secret of a rotated key stays good, unless somebody says otherwise."""
 
-RESERVED = frozenset({"GATEWAY_API_KEY", "local"})
+RESERVED = frozenset({"GATEWAY_API_KEY", "local", "keyless"})
 """Names that usage goes by and that no stored key has: the configured key, and everybody where no key is needed."""
 
 _HIGHEST = 2**53 - 1

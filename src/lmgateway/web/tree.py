@@ -32,7 +32,7 @@ class GatewayRoot(Resource):
     :param rules: who may ask what; assign to change them for what comes after.
     :param proxy: answers what goes to LM Studio.
     :param proxied: answers the routes of these names instead.
-    :param apis: answer the rest, by the path, or else by its first segment (``/debug``).
+    :param apis: answer the rest, by the first two segments of the path (``/admin/keys``), or else by the first.
     :param keyRefused: told of each request without a good key.
     :ivar running: what is being proxied; whoever is told of the end of a request takes it out.
     """
@@ -68,8 +68,7 @@ class GatewayRoot(Resource):
             self.running.add(request)
             self._proxied.get(route.name, self._proxy).render(request)
         else:
-            api = self._apis.get(request.path) or self._apis[b"/" + request.path.split(b"/", 2)[1]]
-            api.render(request)
+            self._apiFor(request.path).render(request)
         return NOT_DONE_YET
 
     def admit(self, request: GatewayRequest) -> Route:
@@ -122,6 +121,10 @@ class GatewayRoot(Resource):
         self._admitAddress(request.head.peer)
         request.sendWhole(204, fields, b"")
         return True
+
+    def _apiFor(self, path: bytes) -> IResource:
+        segments = path.split(b"/", 3)
+        return self._apis.get(b"/".join(segments[:3])) or self._apis[b"/".join(segments[:2])]
 
     def cutOff(self, keyId: str) -> None:
         """End whatever is being proxied for a key, as if its client had left."""

@@ -1,0 +1,84 @@
+# -*- test-case-name: tests.web.test_keys -*-
+"""The keys over HTTP: ``/admin/keys``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from klein import Klein
+
+from lmgateway.errors import InternalError, MethodNotAllowed
+from lmgateway.keydesk import KeyDesk
+from lmgateway.message import Principal
+from lmgateway.web.responses import answerErrors, requireJson, respondJson
+from lmgateway.wire.request import GatewayRequest
+
+CREATED = 201
+
+
+class KeysApi:
+    """
+    ``/admin/keys`` and what is below it.
+
+    :param desk: does what is asked.
+    """
+
+    app = Klein()
+    answerErrors(app)
+
+    def __init__(self, desk: KeyDesk) -> None:
+        self._desk = desk
+
+    @app.route("/admin/keys", methods=["GET"])
+    def listAll(self, request: Any) -> None:
+        """Tell of every key."""
+        respondJson(request, self._desk.listAll())
+
+    @app.route("/admin/keys", methods=["POST"])
+    async def mint(self, request: Any) -> None:
+        """Make a key, and show it this once."""
+        requireJson(request)
+        body = await request.body.read()
+        respondJson(request, await self._desk.mint(minterOf(request), body), CREATED)
+
+    @app.route("/admin/keys/<keyId>", methods=["GET"])
+    def show(self, request: Any, keyId: str) -> None:
+        """Tell of one key."""
+        respondJson(request, self._desk.show(keyId))
+
+    @app.route("/admin/keys/<keyId>", methods=["PATCH"])
+    async def edit(self, request: Any, keyId: str) -> None:
+        """Change what a key may do."""
+        requireJson(request)
+        body = await request.body.read()
+        respondJson(request, await self._desk.edit(minterOf(request), keyId, body))
+
+    @app.route("/admin/keys/<keyId>", methods=["DELETE"])
+    async def revoke(self, request: Any, keyId: str) -> None:
+        """End a key, and what runs with it."""
+        respondJson(request, await self._desk.revoke(keyId))
+
+    @app.route("/admin/keys/<keyId>/rotate", methods=["POST"])
+    async def rotate(self, request: Any, keyId: str) -> None:
+        """Give a key a new secret, and show it this once. The body may be empty."""
+        body = await request.body.read()
+        if body:
+            requireJson(request)
+        respondJson(request, await self._desk.rotate(minterOf(request), keyId, body))
+
+    @app.route("/admin/keys/<keyId>", methods=["POST"])
+    def noPost(self, request: Any, keyId: str) -> None:
+        """Say what can be done about one key."""
+        raise MethodNotAllowed("A key is made by POST /admin/keys.", allow=(b"GET", b"HEAD", b"PATCH", b"DELETE"))
+
+    @app.route("/admin/keys/<keyId>/rotate", methods=["GET", "PATCH", "DELETE"])
+    def onlyPost(self, request: Any, keyId: str) -> None:
+        """Say how a key is rotated."""
+        raise MethodNotAllowed("A key is rotated by POST.", allow=(b"POST",))
+
+
+def minterOf(request: GatewayRequest) -> Principal:
+    """Give who asks."""
+    if request.principal is None:
+        raise InternalError("A request without a principal reached the keys.")
+    return request.principal
