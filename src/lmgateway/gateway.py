@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
@@ -23,21 +23,23 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
-from lmgateway.errors import Unauthenticated, Unavailable
-from lmgateway.interfaces import IUpstream
+from lmgateway.errors import Unavailable
 from lmgateway.keydesk import KeyDesk
 from lmgateway.keys import KeyChange, KeyRing
 from lmgateway.ledger import UsageLedger
-from lmgateway.message import Principal, RequestHead
+from lmgateway.message import Principal
 from lmgateway.policy.completion import Completions
 from lmgateway.policy.explaining import Explainer
 from lmgateway.policy.injection import MemberSplicer
+from lmgateway.policy.limits import RequestLimits
 from lmgateway.policy.stream_options import UsageAsking
 from lmgateway.settings import Settings
 from lmgateway.specs import defaultAllow
 from lmgateway.state import StateStore, StoredActiveModel
 from lmgateway.statefile import StateError
 from lmgateway.studio.logs import LogFollower
+from lmgateway.studio.service import ModelService
+from lmgateway.studio.watching import Choose
 from lmgateway.telemetry.accesslog import AccessRecord
 from lmgateway.telemetry.captures import Captures
 from lmgateway.telemetry.events import ExchangeEvents
@@ -47,22 +49,22 @@ from lmgateway.telemetry.metrics import Metrics
 from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.telemetry.usage import readerFor
 from lmgateway.web.access import recordOf
-from lmgateway.web.admin import AdminApi
 from lmgateway.web.debug import DebugApi
 from lmgateway.web.explain import ExplainApi
 from lmgateway.web.feed import FeedApi
 from lmgateway.web.health import HealthApi, UpstreamProbe
 from lmgateway.web.keys import KeysApi
+from lmgateway.web.limits import KeyRefusals
 from lmgateway.web.listing import LISTED, ModelListing
+from lmgateway.web.models import ModelsApi
 from lmgateway.web.proxy import ProxyResource
 from lmgateway.web.rules import EVERY_SCOPE, makeRules, needsKey
 from lmgateway.web.tree import GatewayRoot
 from lmgateway.web.usage import UsageApi
 from lmgateway.web.watch import Watching
-from lmgateway.wire.agent import UpstreamAgent
 from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.site import GatewaySite
-from lmgateway.wire.upstream import DirectUpstream, TreqUpstream, UpstreamEndpoints
+from lmgateway.wire.upstream import makeUpstream
 
 _log = Logger()
 
@@ -84,15 +86,6 @@ class Announcement(Struct, frozen=True):
 
     addresses: tuple[str, ...]
     generatedKey: str | None
-
-
-def makeUpstream(settings: Settings, reactor: Any) -> IUpstream:
-    """Make the upstream that the settings name."""
-    upstream = settings.upstream
-    agent = UpstreamAgent(reactor, UpstreamEndpoints(reactor, upstream.connectTimeout, upstream.caFile))
-    if upstream.transport == "direct":
-        return DirectUpstream(agent, upstream.baseUrl)
-    return TreqUpstream(agent, upstream.baseUrl, reactor)
 
 
 class Gateway(MultiService):
@@ -133,15 +126,24 @@ class Gateway(MultiService):
         self._feed = FeedApi(self._journal, reactor, debug.maxSubscribers, debug.maxSubscribersPerKey)
         self._metrics = Metrics()
         self._ledger = UsageLedger(store, reactor)
-        self._exchanges = Exchanges([ExchangeEvents(self._journal), self._metrics, self._ledger])
-        self._captures = Captures(settings.debug.capture, settings.debug.captureSize)
         self._state = UpstreamState(self._journal, settings.upstream.baseUrl)
+        self._completions = Completions(settings.aliases, settings.models, isStrict=settings.upstream.strictModels)
+        self._models = ModelService(
+            self._chooser(settings),
+            self._state,
+            self._active,
+            self._journal,
+            lambda: self._exchanges.inFlight.values(),
+            reactor,
+            self._completions.loadConfigOf,
+        )
+        self._exchanges = Exchanges([ExchangeEvents(self._journal), self._metrics, self._ledger, self._models])
+        self._captures = Captures(settings.debug.capture, settings.debug.captureSize)
         self._studioLog = LogFollower(self._journal, reactor)
         self._studioLog.setServiceParent(self)
         self._followLog(settings)
         asking = UsageAsking(isWanted=debug.askForUsage)
         watching = Watching(self._exchanges, reactor, readerFor, self._captures)
-        self._completions = Completions(settings.aliases, settings.models, isStrict=settings.upstream.strictModels)
         self._proxy = ProxyResource(
             rules,
             self._upstream,
@@ -154,10 +156,12 @@ class Gateway(MultiService):
             lambda: succeed(False),
             reactor,
         )
-        self._debug = DebugApi(self._exchanges, self._metrics, self._captures, self._active, self._state, reactor)
+        self._debug = DebugApi(self._exchanges, self._metrics, self._captures, self._models, self._state, reactor)
         self._listing = ModelListing(rules, self._upstream, self._state, self._completions, self._proxy, reactor)
         proxied = dict.fromkeys(LISTED, self._listing)
-        self._root = GatewayRoot(rules, self._proxy, proxied, self._apis(), self._keyRefused)
+        refusals = KeyRefusals(self._journal, reactor)
+        self._limits = RequestLimits(self._ledger.tokensOn, settings.limits.requestsPerMinutePerAddress)
+        self._root = GatewayRoot(rules, self._proxy, proxied, self._apis(), refusals, self._limits)
         self.site = GatewaySite(self._root, reactor, settings.limits, self._root.refuse, self._ended)
 
     def _apis(self) -> dict[bytes, IResource]:
@@ -165,7 +169,7 @@ class Gateway(MultiService):
         feed = self._feed.app.resource()
         return {
             b"/health": HealthApi(self._probe, self._reactor).app.resource(),
-            b"/admin": AdminApi(self._active, self._journal).app.resource(),
+            b"/admin": ModelsApi(self._models, self._reactor).app.resource(),
             b"/admin/explain": ExplainApi(
                 Explainer(MemberSplicer(), self._completions),
                 self._active,
@@ -180,6 +184,9 @@ class Gateway(MultiService):
             b"/metrics": debug,
         }
 
+    def _chooser(self, settings: Settings) -> Choose:
+        return lambda: fail(Unavailable("LM Studio's models cannot be managed yet."))
+
     def _ended(self, request: GatewayRequest) -> None:
         principal = request.principal
         if principal is not None and principal.keyId is not None:
@@ -188,10 +195,6 @@ class Gateway(MultiService):
         record = recordOf(request, self.site.now())
         self._metrics.answerSent(record.route, record.status)
         self._record(record)
-
-    def _keyRefused(self, head: RequestHead, error: Unauthenticated) -> None:
-        path = head.path.decode("latin-1")
-        self._journal.record("auth_failure", {"client": head.peer, "path": path, "reason": error.code})
 
     # life
 
@@ -265,6 +268,7 @@ class Gateway(MultiService):
             self._replaceUpstream(fresh)
         self.settings = fresh
         self.site.limits = fresh.limits
+        self._limits.perAddress = fresh.limits.requestsPerMinutePerAddress
         debug = fresh.debug
         self._captures.configure(debug.capture, debug.captureSize)
         self._feed.configure(debug.maxSubscribers, debug.maxSubscribersPerKey)
@@ -290,6 +294,7 @@ class Gateway(MultiService):
             state = UpstreamState(self._journal, settings.upstream.baseUrl)
             self._state = self._proxy.state = self._debug.upstream = self._listing.state = state
             self._listing.forget()
+        self._models.replaceUpstream(self._chooser(settings), self._state)
 
     async def _rereadKeys(self) -> None:
         try:

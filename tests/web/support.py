@@ -9,15 +9,19 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lmgateway.errors import Unavailable
 from lmgateway.interfaces import IActiveModel, IEventJournal
 from lmgateway.message import ActiveModel, Principal
 from lmgateway.policy.completion import Completions
 from lmgateway.policy.explaining import Explainer
 from lmgateway.policy.injection import MemberSplicer
+from lmgateway.policy.limits import RequestLimits
 from lmgateway.policy.stream_options import UsageAsking
 from lmgateway.settings import Settings, loadSettings
+from lmgateway.studio.service import ModelService
 from lmgateway.studio.simulator.simulator import Simulator
 from lmgateway.studio.simulator.site import simulatorSite
+from lmgateway.studio.watching import Choose
 from lmgateway.telemetry.captures import Captures
 from lmgateway.telemetry.events import ExchangeEvents
 from lmgateway.telemetry.exchanges import Exchanges
@@ -26,12 +30,13 @@ from lmgateway.telemetry.metrics import Metrics
 from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.telemetry.usage import readerFor
 from lmgateway.web.access import recordOf
-from lmgateway.web.admin import AdminApi
 from lmgateway.web.debug import DebugApi
 from lmgateway.web.explain import ExplainApi
 from lmgateway.web.feed import FeedApi
 from lmgateway.web.health import HealthApi, UpstreamProbe
+from lmgateway.web.limits import KeyRefusals
 from lmgateway.web.listing import LISTED, ModelListing
+from lmgateway.web.models import ModelsApi
 from lmgateway.web.proxy import ProxyResource
 from lmgateway.web.rules import makeRules
 from lmgateway.web.tree import GatewayRoot
@@ -41,7 +46,7 @@ from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.site import GatewaySite
 from lmgateway.wire.upstream import TreqUpstream
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
@@ -87,6 +92,11 @@ class MemoryJournal:
     def record(self, kind: str, data: Mapping[str, object]) -> int:
         self.events.append((kind, data))
         return len(self.events)
+
+
+def nobody() -> Deferred[Any]:
+    """Find nobody who manages models."""
+    return fail(Unavailable("Nobody manages models here."))
 
 
 class Answer:
@@ -163,6 +173,7 @@ class MemoryGateway:
     A gateway between :class:`Client` and an upstream.
 
     :param listen: makes the upstream's end of each connection to it; the simulator unless given.
+    :param choose: finds who manages models; nobody does unless given. What there is is looked at only when somebody asks.
     """
 
     def __init__(
@@ -172,6 +183,7 @@ class MemoryGateway:
         keys: Mapping[bytes, Principal] | None = None,
         listen: Callable[[], Any] | None = None,
         journalSize: int = 8 << 20,
+        choose: Choose = nobody,
     ) -> None:
         self.settings = settings or settingsOf()
         self.network = Network()
@@ -186,9 +198,12 @@ class MemoryGateway:
         self.journal = Journal(clock.seconds, journalSize)
         self.feed = FeedApi(self.journal, clock, 1024, 256)
         self.metrics = Metrics()
-        self.exchanges = Exchanges([ExchangeEvents(self.journal), self.metrics])
-        self.captures = Captures(self.settings.debug.capture, self.settings.debug.captureSize)
         self.state = UpstreamState(self.journal, UPSTREAM)
+        self.models = ModelService(
+            choose, self.state, self.active, self.journal, lambda: self.exchanges.inFlight.values(), clock
+        )
+        self.exchanges = Exchanges([ExchangeEvents(self.journal), self.metrics, self.models])
+        self.captures = Captures(self.settings.debug.capture, self.settings.debug.captureSize)
         watching = Watching(self.exchanges, clock, readerFor, self.captures)
         self.completions = Completions()
         self.proxy = ProxyResource(
@@ -203,7 +218,10 @@ class MemoryGateway:
             lambda: succeed(False),
             clock,
         )
-        debug = DebugApi(self.exchanges, self.metrics, self.captures, self.active, self.state, clock).app.resource()
+        debug = DebugApi(self.exchanges, self.metrics, self.captures, self.models, self.state, clock).app.resource()
+        self.tokens: dict[str, int] = {}
+        perAddress = self.settings.limits.requestsPerMinutePerAddress
+        self.limits = RequestLimits(lambda _, name: self.tokens.get(name, 0), perAddress)
         self.listing = ModelListing(rules, upstream, self.state, self.completions, self.proxy, clock)
         self.root = GatewayRoot(
             rules,
@@ -211,7 +229,7 @@ class MemoryGateway:
             dict.fromkeys(LISTED, self.listing),
             {
                 b"/health": HealthApi(UpstreamProbe(upstream, clock), clock).app.resource(),
-                b"/admin": AdminApi(self.active, self.journal).app.resource(),
+                b"/admin": ModelsApi(self.models, clock).app.resource(),
                 b"/admin/explain": ExplainApi(
                     Explainer(MemberSplicer(), self.completions), self.active, self.proxy, (keys or {}).values
                 ).app.resource(),
@@ -220,7 +238,8 @@ class MemoryGateway:
                 b"/debug/poll": self.feed.app.resource(),
                 b"/metrics": debug,
             },
-            lambda *_: None,
+            KeyRefusals(self.journal, clock),
+            self.limits,
         )
         self.records: list[Any] = []
         self.site = GatewaySite(self.root, clock, self.settings.limits, self.root.refuse, self._ended)

@@ -3,20 +3,22 @@
 The resource tree, and the one gate before it.
 
 Every request passes :meth:`GatewayRoot.admit` first, in this order: address, request line and headers (the parser has
-judged them), key, route, scope, size. Only then is anything of it rendered, and a body read. What is not in
+judged them), key, route, scope, limits, size. Only then is anything of it rendered, and a body read. What is not in
 :data:`lmgateway.policy.routes.ROUTES` does not exist.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
 from lmgateway.errors import Forbidden, GatewayError, Unauthenticated
-from lmgateway.message import RequestHead
+from lmgateway.message import Principal, Scope
+from lmgateway.policy.limits import FREE, RequestLimits
 from lmgateway.policy.routes import Route
+from lmgateway.web.limits import KeyRefusals
 from lmgateway.web.responses import respondError
 from lmgateway.web.rules import Rules
 from lmgateway.wire.request import GatewayRequest
@@ -33,7 +35,8 @@ class GatewayRoot(Resource):
     :param proxy: answers what goes to LM Studio.
     :param proxied: answers the routes of these names instead.
     :param apis: answer the rest, by the first two segments of the path (``/admin/keys``), or else by the first.
-    :param keyRefused: told of each request without a good key.
+    :param refusals: answers requests without a good key.
+    :param limits: what the others are held to.
     :ivar running: what is being proxied; whoever is told of the end of a request takes it out.
     """
 
@@ -45,14 +48,16 @@ class GatewayRoot(Resource):
         proxy: IResource,
         proxied: Mapping[str, IResource],
         apis: Mapping[bytes, IResource],
-        keyRefused: Callable[[RequestHead, Unauthenticated], None],
+        refusals: KeyRefusals,
+        limits: RequestLimits,
     ) -> None:
         super().__init__()
         self.rules = rules
         self._proxy = proxy
         self._proxied = proxied
         self._apis = apis
-        self._keyRefused = keyRefused
+        self._refusals = refusals
+        self._limits = limits
         self.running: set[GatewayRequest] = set()
 
     def render(self, request: GatewayRequest) -> int:
@@ -61,6 +66,9 @@ class GatewayRoot(Resource):
             if self._answersPreflight(request):
                 return NOT_DONE_YET
             route = self.admit(request)
+        except Unauthenticated as error:
+            self._refusals.refuse(request, error)
+            return NOT_DONE_YET
         except GatewayError as error:
             respondError(request, error)
             return NOT_DONE_YET
@@ -90,11 +98,7 @@ class GatewayRoot(Resource):
         else:
             if route.isOpen:
                 return route
-        try:
-            request.principal = rules.authenticator.authenticate(head)
-        except Unauthenticated as error:
-            self._keyRefused(head, error)
-            raise
+        request.principal = rules.authenticator.authenticate(head)
         if request.principal.isKeyless:
             rules.browsers.admitKeyless(head)
         if missing is not None:
@@ -104,10 +108,29 @@ class GatewayRoot(Resource):
             if request.principal.isKeyless and not request.principal.holds(scope):
                 raise Unauthenticated("Without a key one can only infer here. Send one.", code="missing_api_key")
             rules.authorizer.permit(request.principal, scope)
+        request.site.recognised(request.channel)
+        self._limit(request, request.principal, route)
         if route.kind == "api":
             request.body.limit = API_BODY_LIMIT
         request.body.check()
         return route
+
+    def _limit(self, request: GatewayRequest, principal: Principal, route: Route) -> None:
+        """
+        Hold a request to what its key and its address may use up, and have its answer tell what is left.
+
+        :raise TooManyRequests: it is used up.
+        """
+        head, limits = request.head, self._limits
+        isInference = route.kind == "proxy" and route.scope is Scope.INFERENCE and head.method == b"POST"
+        verdict = limits.judge(principal, head.peer, request.site.now(), isInference=isInference)
+        if verdict is FREE:
+            return
+        request.added += verdict.headers
+        if verdict.refusal is not None:
+            raise verdict.refusal
+        if verdict.holds:
+            request.notifyFinish().addBoth(lambda _: limits.release(principal))
 
     def _answersPreflight(self, request: GatewayRequest) -> bool:
         """

@@ -106,6 +106,9 @@ class GatewaySite(Site):
         if self.draining and not self.channels:
             self._finishDrain()
 
+    def recognised(self, channel: GatewayChannel) -> None:
+        """A connection has sent the head of a request that may be answered."""
+
     def nextRequestId(self) -> str:
         """Give a request its name: unique in this process, unlikely to be met in another."""
         self._requests += 1
