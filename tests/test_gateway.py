@@ -7,12 +7,13 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
-from lmgateway.gateway import Gateway, StartError, _urlOf, makeUpstream
+from lmgateway.gateway import Gateway, StartError, _urlOf
 from lmgateway.interfaces import IUpstream
 from lmgateway.policy.authentication import digestOf
 from lmgateway.settings import loadSettings
 from lmgateway.state import StateStore
 from lmgateway.statefile import STATE_FILE, StateError
+from lmgateway.wire.upstream import makeUpstream
 from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred

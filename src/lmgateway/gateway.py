@@ -133,7 +133,7 @@ class Gateway(MultiService):
             self._state,
             self._active,
             self._journal,
-            lambda: self._exchanges.inFlight.values(),
+            lambda: self._exchanges.inFlight.values(),  # noqa: PLW0108 - they are made after it, and tell it of each
             reactor,
             self._completions.loadConfigOf,
         )

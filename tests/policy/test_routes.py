@@ -131,7 +131,8 @@ class ResolveTests(SynchronousTestCase):
         for path in ("/health", "/health/ready"):
             route = self.assertRoute(path, path, None, "gateway", "none")
             self.assertEqual((route.kind, route.methods), ("api", (b"GET", b"HEAD")))
-        for path in ("/admin/models/activate", "/admin/models/deactivate"):
+        for name in ("activate", "deactivate", "load", "load/cancel", "unload"):
+            path = f"/admin/models/{name}"
             route = self.assertRoute(path, path, Scope.ADMIN, "gateway", "none")
             self.assertEqual((route.kind, route.methods), ("api", (b"POST",)))
         self.assertEqual([row.name for row in ROUTES if row.isOpen], ["/health", "/health/ready"])
@@ -140,9 +141,18 @@ class ResolveTests(SynchronousTestCase):
             b"/health/",
             b"/admin/models/Activate",
             b"/admin/models/activate/",
-            b"/admin/models",
+            b"/admin/models/",
+            b"/admin/models/load/",
         ):
             self.assertIsNone(resolve(unknown), unknown)
+
+    def test_models(self) -> None:
+        """What LM Studio has is for admins to know, and can only be read."""
+        for path in (b"/admin/models", b"/admin/models/active"):
+            for method in (b"GET", b"HEAD"):
+                route = TABLE.resolve(method, path)
+                self.assertEqual((route.kind, route.scopeFor(method), route.dialect), ("api", Scope.ADMIN, "gateway"))
+            self.assertRaises(MethodNotAllowed, TABLE.resolve, b"POST", path)
 
     def test_usage(self) -> None:
         """Who used how much is for admins to know, and can only be read."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from lmgateway.errors import GatewayError, UpstreamUnavailable
 from lmgateway.exchange import Exchange
@@ -17,8 +17,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.web.support import MemoryActiveModel, MemoryJournal
-
-T = TypeVar("T")
 
 
 def instance(identifier: str, modelKey: str | None = None, **more: Any) -> LoadedModel:
@@ -161,10 +159,6 @@ class ServiceTestCase(SynchronousTestCase):
     def wait(self, seconds: float) -> None:
         """Let time pass, a second at a time."""
         self.clock.pump([1.0] * int(seconds))
-
-    def do(self, doing: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
-        """Do it."""
-        return Deferred.fromCoroutine(doing)
 
     def told(self, *kinds: str) -> list[dict[str, Any]]:
         """What events of these types say."""

@@ -167,11 +167,9 @@ class ActiveModelTests(ServiceTestCase):
 
     def test_activate(self) -> None:
         """What LM Studio cannot be told to load a model with is told with its activation."""
-        self.successResultOf(self.do(self.service.activate(ActiveModel("m", None, {}, {"parallel": 2}))))
+        self.successResultOf(self.service.activate(ActiveModel("m", None, {}, {"parallel": 2})))
         self.assertEqual(self.told("model_activate")[0]["loadConfig"], {"parallel": 2})
-        self.assertEqual(
-            self.successResultOf(self.do(self.service.deactivate())), ActiveModel("m", None, {}, {"parallel": 2})
-        )
+        self.assertEqual(self.successResultOf(self.service.deactivate()), ActiveModel("m", None, {}, {"parallel": 2}))
         self.assertIsNone(self.service.active)
 
 

@@ -199,9 +199,8 @@ class MemoryGateway:
         self.feed = FeedApi(self.journal, clock, 1024, 256)
         self.metrics = Metrics()
         self.state = UpstreamState(self.journal, UPSTREAM)
-        self.models = ModelService(
-            choose, self.state, self.active, self.journal, lambda: self.exchanges.inFlight.values(), clock
-        )
+        inFlight = lambda: self.exchanges.inFlight.values()  # noqa: E731, PLW0108 - they are made after it
+        self.models = ModelService(choose, self.state, self.active, self.journal, inFlight, clock)
         self.exchanges = Exchanges([ExchangeEvents(self.journal), self.metrics, self.models])
         self.captures = Captures(self.settings.debug.capture, self.settings.debug.captureSize)
         watching = Watching(self.exchanges, clock, readerFor, self.captures)

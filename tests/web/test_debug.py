@@ -20,7 +20,8 @@ class StatusTests(SynchronousTestCase):
         gateway.active.model = ActiveModel("m", None, {"topP": 0.5})
         told = gateway.ask("GET", "/debug/status").json()
         self.assertEqual((told["status"], told["currentOperation"], told["inFlight"]), ("idle", None, 0))
-        self.assertEqual(told["activeModel"], {"modelKey": "m", "instanceId": None, "defaultInference": {"topP": 0.5}})
+        active = {"modelKey": "m", "instanceId": None, "defaultInference": {"topP": 0.5}, "resident": None}
+        self.assertEqual(told["activeModel"], active)
 
     def test_busy(self) -> None:
         """An inference in flight is the current operation."""
@@ -125,7 +126,7 @@ class RequestsTests(SynchronousTestCase):
         har = gateway.ask("GET", f"/debug/requests/{requestId}?format=har").json()
         self.assertEqual(har["log"]["entries"][0]["response"]["status"], 200)
         curl = gateway.ask("GET", f"/debug/requests/{requestId}?format=curl")
-        self.assertIn(b"http://gateway.test/v1/chat/completions", curl.body)
+        self.assertIn(b"http://127.0.0.1:8001/v1/chat/completions", curl.body)
         self.assertNotIn(KEY.encode(), shown.body + curl.body)
         self.assertIsNone(gateway.ask("GET", f"/debug/requests/{requestId}", key="monitor-key").json()["captured"])
         self.assertEqual(gateway.ask("GET", f"/debug/requests/{requestId}?format=har", key="monitor-key").status, 403)

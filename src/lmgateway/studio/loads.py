@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred
@@ -27,15 +27,8 @@ LoadKey = tuple[str, str | None, str, int | None]
 """What makes two orders the same: the model, the instance, the configuration and the TTL."""
 
 
-class Activate(Protocol):
-    """Makes a model the active one."""
-
-    async def __call__(self, model: ActiveModel) -> None:
-        """
-        Do it, and tell of it.
-
-        :raise Unavailable: it could not be stored.
-        """
+Activate = Callable[[ActiveModel], "Deferred[None]"]
+"""Makes a model the active one; fails with :class:`~lmgateway.errors.Unavailable` where that could not be stored."""
 
 
 class Loaded(Struct, frozen=True):

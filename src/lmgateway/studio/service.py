@@ -24,6 +24,7 @@ from lmgateway.policy.instances import isResident
 from lmgateway.policy.loading import CancelRequest, LoadRequest, UnloadRequest, completeOrder
 from lmgateway.studio.changes import OutsideChanges
 from lmgateway.studio.loads import Loaded, Loads, RunningLoad
+from lmgateway.studio.sharing import shared
 from lmgateway.studio.unloads import Unloaded, Unloads
 from lmgateway.studio.watching import Choose, ModelWatch
 from lmgateway.telemetry.upstreams import UpstreamState
@@ -62,7 +63,7 @@ class ModelService(Service):
     ) -> None:
         self._active = active
         self._journal = journal
-        self._defaultsFor = defaultsFor
+        self.defaultsFor = defaultsFor
         self._changes = OutsideChanges()
         self._watch = ModelWatch(choose, state, clock, self._seen, self._letGo)
         self._loads = Loads(journal, clock, self.activate, self._loadBegun, self._loadEnded)
@@ -158,7 +159,7 @@ class ModelService(Service):
         chosen = await self._watch.obtain()
         if chosen.management == "gateway":
             return None
-        order = completeOrder(request.order, self._defaultsFor(request.order.modelKey))
+        order = completeOrder(request.order, self.defaultsFor(request.order.modelKey))
         return await self._loads.load(chosen, order, request.defaultInference if request.activate else None)
 
     def cancelLoad(self, request: CancelRequest) -> int:
@@ -190,34 +191,18 @@ class ModelService(Service):
             raise self._watch.reason()
         return await self._unloads.unload(chosen, inventory, request, self._active.current())
 
-    async def activate(self, model: ActiveModel) -> None:
+    def activate(self, model: ActiveModel) -> Deferred[None]:
         """
-        Make a model the one that requests without one are given.
+        Make a model the one that requests without one are given, and tell of it.
 
-        :raise Unavailable: it could not be stored, and nothing has changed.
+        :return: fires once that is stored; fails with :class:`~lmgateway.errors.Unavailable` where it could not be, and nothing
+            has changed. Cancelling ends the waiting, nothing else.
         """
-        await self._active.activate(model)
-        told = {
-            "modelKey": model.modelKey,
-            "instanceId": model.instanceId,
-            "defaultInference": dict(model.defaultInference),
-        }
-        self._journal.record(
-            "model_activate", {**told, **({"loadConfig": model.loadConfig} if model.loadConfig else {})}
-        )
+        return shared(self._activate(model))
 
-    async def deactivate(self) -> ActiveModel | None:
-        """
-        Have no active model.
-
-        :return: the one that was.
-        :raise Unavailable: that could not be stored, and nothing has changed.
-        """
-        before = self._active.current()
-        await self._active.deactivate()
-        told = {"modelKey": before.modelKey if before else None, "instanceId": before.instanceId if before else None}
-        self._journal.record("model_deactivate", {**told, "defaultInference": {}})
-        return before
+    def deactivate(self) -> Deferred[ActiveModel | None]:
+        """Have no active model; fires with the one that was. Otherwise like :meth:`activate`."""
+        return shared(self._deactivate())
 
     @property
     def active(self) -> ActiveModel | None:
@@ -298,6 +283,24 @@ class ModelService(Service):
                 subscriber(*known)
             except Exception:  # noqa: BLE001 - a defect of one must not end the watching
                 _log.failure("Defect in what follows LM Studio's models")
+
+    async def _activate(self, model: ActiveModel) -> None:
+        await self._active.activate(model)
+        told = {
+            "modelKey": model.modelKey,
+            "instanceId": model.instanceId,
+            "defaultInference": dict(model.defaultInference),
+        }
+        if model.loadConfig:
+            told["loadConfig"] = dict(model.loadConfig)
+        self._journal.record("model_activate", told)
+
+    async def _deactivate(self) -> ActiveModel | None:
+        before = self._active.current()
+        await self._active.deactivate()
+        told = {"modelKey": before.modelKey if before else None, "instanceId": before.instanceId if before else None}
+        self._journal.record("model_deactivate", {**told, "defaultInference": {}})
+        return before
 
     def _loadBegun(self, load: RunningLoad) -> None:
         self._changes.loading(load.order.modelKey)

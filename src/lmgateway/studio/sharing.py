@@ -51,3 +51,10 @@ class Shared(Generic[T]):
             _log.failure("Defect in what nobody waits for any more", result)
         for waiter in waiting:
             waiter.callback(result)
+
+
+def shared(doing: Coroutine[Any, Any, T]) -> Deferred[T]:
+    """Do something to its end, whether or not whoever wants it waits for that."""
+    whole: Shared[T] = Shared()
+    whole.run(doing)
+    return whole.wait()

@@ -6,7 +6,6 @@ Unloading instances: not while they answer, unless that is wanted, and to the en
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred
@@ -23,16 +22,8 @@ from lmgateway.studio.changes import OutsideChanges
 from lmgateway.studio.sharing import Shared
 from lmgateway.telemetry.journal import isoTime
 
-
-class Deactivate(Protocol):
-    """Has no model active any more."""
-
-    async def __call__(self) -> object:
-        """
-        Do it, and tell of it.
-
-        :raise Unavailable: it could not be stored.
-        """
+Deactivate = Callable[[], "Deferred[ActiveModel | None]"]
+"""Has no model active any more; fails with :class:`~lmgateway.errors.Unavailable` where that could not be stored."""
 
 
 class Unloaded(Struct, frozen=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from twisted.internet.interfaces import IReactorTime
 
 from lmgateway.errors import BadRequest, Conflict, Forbidden, NotFound
 from lmgateway.exchange import Exchange, TokenUsage
-from lmgateway.interfaces import IActiveModel
 from lmgateway.message import Scope
+from lmgateway.studio.service import ModelService
 from lmgateway.telemetry.captures import Captures, curlOf, harOf
 from lmgateway.telemetry.exchanges import Exchanges
 from lmgateway.telemetry.exposition import Exposition
 from lmgateway.telemetry.metrics import Metrics
 from lmgateway.telemetry.upstreams import UpstreamState
+from lmgateway.web.models import activeOf
 from lmgateway.web.responses import answerErrors, respondJson
 
 _SHOWN_RECENT = 10
@@ -38,7 +40,7 @@ class DebugApi:
     :param exchanges: the requests in flight and ended.
     :param metrics: the sums.
     :param captures: what single requests said, where that is kept.
-    :param active: the active model.
+    :param models: LM Studio's models, the active one among them.
     :param upstream: whether LM Studio answers; assign to tell of another one.
     :param clock: tells the time.
     """
@@ -51,14 +53,14 @@ class DebugApi:
         exchanges: Exchanges,
         metrics: Metrics,
         captures: Captures,
-        active: IActiveModel,
+        models: ModelService,
         upstream: UpstreamState,
         clock: IReactorTime,
     ) -> None:
         self._exchanges = exchanges
         self._metrics = metrics
         self._captures = captures
-        self._active = active
+        self._models = models
         self.upstream = upstream
         self._clock = clock
         self._startedAt = clock.seconds()
@@ -70,6 +72,7 @@ class DebugApi:
                     "Whether LM Studio answered the last request to it.",
                     lambda: float(self.upstream.isUp is True),
                 ),
+                "models_loaded": ("Instances that LM Studio has loaded, where that is known.", self._countLoaded),
                 "uptime_seconds": ("Since the gateway started.", lambda: clock.seconds() - self._startedAt),
             },
         )
@@ -84,12 +87,13 @@ class DebugApi:
             {
                 "status": self._statusOf(operation),
                 "currentOperation": operation,
-                "activeModel": self._activeModel(),
+                "activeModel": activeOf(self._models),
                 "recentRequests": self._recent(),
                 "totalRequests": self._metrics.total,
                 "totalErrors": self._metrics.errors,
                 "inFlight": len(exchanges.inFlight),
                 "upstream": {"url": self.upstream.url, "up": self.upstream.isUp, "reason": self.upstream.reason},
+                "management": self._models.management,
             },
         )
 
@@ -100,7 +104,7 @@ class DebugApi:
         respondJson(
             request,
             {
-                "modelInfo": self._activeModel(),
+                "modelInfo": activeOf(self._models),
                 "performance": self._metrics.performance(),
                 "recentActivity": {"last10Requests": self._recent()},
                 "system": {
@@ -173,7 +177,15 @@ class DebugApi:
         return exchange
 
     def _operation(self) -> dict[str, Any] | None:
-        """Tell the oldest inference in flight."""
+        """Tell the oldest load under way, or else the oldest inference in flight."""
+        load = self._models.currentLoad
+        if load is not None:
+            return {
+                "type": "model_load",
+                "modelKey": load.order.modelKey,
+                "progress": load.percent,
+                "startedAt": isoTime(load.startedAt),
+            }
         oldest = next(iter(self._exchanges.inFlight.values()), None)
         if oldest is None:
             return None
@@ -186,18 +198,14 @@ class DebugApi:
 
     def _statusOf(self, operation: dict[str, Any] | None) -> str:
         if operation is not None:
-            return "processing_inference"
+            return "loading_model" if operation["type"] == "model_load" else "processing_inference"
         return "error" if self.upstream.isUp is False else "idle"
 
-    def _activeModel(self) -> dict[str, Any] | None:
-        model = self._active.current()
-        if model is None:
-            return None
-        return {
-            "modelKey": model.modelKey,
-            "instanceId": model.instanceId,
-            "defaultInference": dict(model.defaultInference),
-        }
+    def _countLoaded(self) -> float:
+        models = self._models
+        if models.inventory is None or models.isStale or models.management == "gateway":
+            return nan
+        return float(len(models.inventory.loaded))
 
     def _recent(self) -> list[dict[str, Any]]:
         ended = self._exchanges.ended

@@ -30,6 +30,7 @@ from zope.interface import implementer
 from lmgateway.errors import UpstreamBroken, UpstreamUnavailable
 from lmgateway.interfaces import IUpstream
 from lmgateway.message import HeaderPairs
+from lmgateway.settings import Settings
 from lmgateway.wire.agent import UpstreamAgent
 from lmgateway.wire.answer import AnswerBroken, ConnectFailed
 from lmgateway.wire.headers import VerbatimHeaders
@@ -214,3 +215,12 @@ class TreqUpstream(_Upstream):
             reactor=self._reactor,
         )
         return answer.addErrback(self._failed)
+
+
+def makeUpstream(settings: Settings, reactor: Any) -> IUpstream:
+    """Make the upstream that the settings name."""
+    upstream = settings.upstream
+    agent = UpstreamAgent(reactor, UpstreamEndpoints(reactor, upstream.connectTimeout, upstream.caFile))
+    if upstream.transport == "direct":
+        return DirectUpstream(agent, upstream.baseUrl)
+    return TreqUpstream(agent, upstream.baseUrl, reactor)
