@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_IMODE
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from tests.subprocesses import TWISTD
 LMGATEWAY = "from lmgateway.cli import main; main()"
 KEY = "a-key-for-tests"
 SECONDS = 30
+KEY_ROUNDS = 4
 CHAT = {
     "model": "qwen/qwen3-8b",
     "stream": True,
@@ -240,3 +242,36 @@ class LifeTests(SynchronousTestCase):
                 self.assertIn("another", self.refused(second).lower())
             with self.gateway(GATEWAY_STATE_DIR=str(self.folder / "other")) as second:
                 self.assertIn(str(self.port), self.refused(second))
+
+    def test_keysKilled(self) -> None:
+        """
+        What was confirmed of keys before a kill -9 is so after it: one that was made is good, a revoked one is not, nor is
+        the old secret of one that was rotated without grace. Only their owner can read the files, whatever the umask, and
+        no file holds a key.
+        """
+        self.addCleanup(os.umask, os.umask(0))
+        good, bad = "", []
+        for number in range(KEY_ROUNDS):
+            with self.gateway() as gateway:
+                gateway.until("Serving at")
+                self.assertEqual([self.ask("GET", "/debug/status", key=each)[0] for each in bad], [401] * len(bad))
+                stays = self.kept(good)
+                gone = self.ask("POST", "/admin/keys", {"name": f"key {number}", "scopes": ["monitor"]})[1]
+                self.assertEqual(self.ask("GET", "/debug/status", key=gone["key"])[0], 200)
+                self.assertEqual(self.ask("DELETE", f"/admin/keys/{gone['id']}")[0], 200)
+                gateway.end(signal.SIGKILL)
+            bad += [gone["key"], *([good] if good else [])]
+            good = stays
+            for file in (self.folder / "state").iterdir():
+                self.assertEqual(S_IMODE(file.stat().st_mode), 0o600, file.name)
+                data = file.read_bytes()
+                self.assertEqual([secret for secret in (*bad, good, KEY) if secret.encode() in data], [])
+
+    def kept(self, good: str) -> str:
+        """Make the key that stays, or else see that it is good, and rotate it."""
+        if not good:
+            made = self.ask("POST", "/admin/keys", {"name": "stays", "scopes": ["monitor"]})[1]
+            return str(made["key"])
+        self.assertEqual(self.ask("GET", "/debug/status", key=good)[0], 200)
+        (stored,) = [key for key in self.ask("GET", "/admin/keys")[1]["keys"] if key["name"] == "stays"]
+        return str(self.ask("POST", f"/admin/keys/{stored['id']}/rotate", {"graceSeconds": 0})[1]["key"])
