@@ -191,7 +191,7 @@ class Gateway(MultiService):
         principal = request.principal
         if principal is not None and principal.keyId is not None:
             self._keys.used(principal.keyId)
-        self._root.running.discard(request)
+        self._root.ended(request)
         record = recordOf(request, self.site.now())
         self._metrics.answerSent(record.route, record.status)
         self._record(record)

@@ -245,7 +245,7 @@ class MemoryGateway:
         self.site.startFactory()
 
     def _ended(self, request: GatewayRequest) -> None:
-        self.root.running.discard(request)
+        self.root.ended(request)
         self.records.append(recordOf(request, self.site.now()))
 
     def connect(self, peerHost: str = "127.0.0.1") -> Client:

@@ -37,7 +37,7 @@ class GatewayRoot(Resource):
     :param apis: answer the rest, by the first two segments of the path (``/admin/keys``), or else by the first.
     :param refusals: answers requests without a good key.
     :param limits: what the others are held to.
-    :ivar running: what is being proxied; whoever is told of the end of a request takes it out.
+    :ivar running: what is being proxied.
     """
 
     isLeaf = True
@@ -59,6 +59,7 @@ class GatewayRoot(Resource):
         self._refusals = refusals
         self._limits = limits
         self.running: set[GatewayRequest] = set()
+        self._holding: dict[GatewayRequest, Principal] = {}
 
     def render(self, request: GatewayRequest) -> int:
         """Admit the request, and have it answered."""
@@ -130,7 +131,14 @@ class GatewayRoot(Resource):
         if verdict.refusal is not None:
             raise verdict.refusal
         if verdict.holds:
-            request.notifyFinish().addBoth(lambda _: limits.release(principal))
+            self._holding[request] = principal
+
+    def ended(self, request: GatewayRequest) -> None:
+        """Be told of the end of a request, before the next one of its connection is looked at."""
+        self.running.discard(request)
+        holder = self._holding.pop(request, None)
+        if holder is not None:
+            self._limits.release(holder)
 
     def _answersPreflight(self, request: GatewayRequest) -> bool:
         """
