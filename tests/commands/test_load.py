@@ -99,6 +99,12 @@ class LoadTests(SynchronousTestCase):
         run = self.load(json200(noted), "qwen")
         self.assertEqual((run.exit_code, run.stdout), (1, "Noted.\n1. Load it in LM Studio.\n"))
 
+    def test_notActivated(self) -> None:
+        """A model that is loaded but not active is half of what was ordered, unless nothing else was."""
+        answer = json200({**ANSWER, "activated": False})
+        self.assertEqual(self.load(answer, "qwen").exit_code, 1)
+        self.assertEqual(self.load(answer, "qwen", "--no-activate").exit_code, 0)
+
     def test_failed(self) -> None:
         """A model that is not loaded ends the command with 1, and with what the gateway says in one line."""
         run = self.load(error(404, {"error": "There is no qwem. Near it: qwen\x1b[2J."}), "qwem", "--json")

@@ -114,10 +114,11 @@ class ModelsTests(SynchronousTestCase):
 
     def test_notes(self) -> None:
         """Lists that are old, or that prove nothing, are told to be so, where no program takes it for a model."""
-        run = self.models(json200({**ANSWER, "stale": True, "management": "gateway"}))
+        run = self.models(json200({**ANSWER, "stale": True, "management": "gateway", "reason": "It\x1b is off."}))
         self.assertEqual(run.exit_code, 0)
         self.assertRegex(
-            run.stderr, r"^LM Studio does not answer: .*\nThis LM Studio offers no model management: .*\n$"
+            run.stderr,
+            r"^LM Studio does not answer: .* It\\x1b is off\.\nThis LM Studio offers no model management: .*\n$",
         )
         self.assertEqual(list(notesOf(ANSWER)), [])
 

@@ -20,7 +20,7 @@ from lmgateway.telemetry.accesslog import printable
 INTERRUPTED = 130
 """The exit status of what Ctrl-C ended, as shells have it: 128 and the number of the signal."""
 
-_NOT_LOADED = 1
+_NOT_DONE = 1
 _COUNT = click.IntRange(1)
 _POSITIVE = click.FloatRange(0, min_open=True)
 
@@ -85,7 +85,7 @@ def load(
     """
     Load the model KEY, and make it the one that requests without a model are given.
 
-    Needs a key with the scope admin. Exits with 0 once the model is loaded. Ctrl-C cancels the load; where the command is
+    Needs a key with the scope admin. Exits with 0 once that is done. Ctrl-C cancels the load; where the command is
     ended in any other way, the load goes on. Where LM Studio offers no model management, the gateway can only note the model,
     says how to load it, and the command exits with 1.
     """
@@ -99,8 +99,9 @@ def load(
         _cancel(loading, key)
         sys.exit(INTERRUPTED)
     tellResult(loading.answer, asJson=asJson)
-    if loading.answer.get("status") != "loaded":
-        sys.exit(_NOT_LOADED)
+    isActive = loading.answer.get("activated") is not False
+    if loading.answer.get("status") != "loaded" or (activate and not isActive):
+        sys.exit(_NOT_DONE)
 
 
 def loadConfigOf(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from lmgateway.commands.talk import Place, asksGateway, jsonText, openConsole
+from lmgateway.commands.talk import LONGEST_MESSAGE, Place, asksGateway, jsonText, openConsole
 from lmgateway.telemetry.accesslog import printable
 
 _GIGABYTE = 1_000_000_000
@@ -96,7 +96,9 @@ def downloadedTable(downloaded: list[Mapping[str, Any]], active: Mapping[str, An
 def notesOf(answer: Mapping[str, Any]) -> Iterator[str]:
     """Say what one must know to take the lists for what they are."""
     if answer.get("stale") is True:
-        yield "LM Studio does not answer: this is what it had when it did."
+        reason = answer.get("reason")
+        why = f" {printable(reason, LONGEST_MESSAGE)}" if isinstance(reason, str) else ""
+        yield f"LM Studio does not answer: this is what it had when it did.{why}"
     if answer.get("management") == "gateway":
         yield "This LM Studio offers no model management: load and unload models in its window, or with lms."
 
