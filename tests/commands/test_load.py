@@ -153,7 +153,9 @@ class _Terminal(io.StringIO):
 class InterruptTests(SynchronousTestCase):
     def interrupted(self, *said: Said) -> tuple[int, str, str]:
         """Press Ctrl-C while the gateway loads, and give the command's status and what it printed."""
-        held = Said(isHeld=True)
+        isLoaded = threading.Event()
+        self.addCleanup(isLoaded.set)
+        held = json200(LOADED, after=isLoaded)
         self.gateway = LittleGateway(self, {STREAM: [GREETING], LOAD: [held], f"{LOAD}/cancel": list(said)})
         environ = {**NO_SETTINGS, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "PATH": os.defpath}
         process = subprocess.Popen(  # noqa: S603 - our own command
