@@ -85,6 +85,7 @@ class SplitterTests(SynchronousTestCase):
             self.assertEqual(list(splitter.feed(b"x" * 1000)), [])
             self.assertLessEqual(len(splitter._kept), 4)
         self.assertEqual(list(splitter.feed(b"\nyy\n")), [Line("xxxx", 999_996), Line("yy", 0)])
+        self.assertEqual(list(splitter.feed(b"abc\rde\r\n")), [Line("abc\r", 3)])
 
     def test_damage(self) -> None:
         """What is no UTF-8 is replaced."""
@@ -175,6 +176,8 @@ class ReaderTests(SynchronousTestCase):
         (entry,) = read(f"{PREFIX} a\n".encode() + b"123456789\n" * 100_000)
         self.assertEqual(entry.size + entry.lost, 1 + 1_000_000)
         self.assertLessEqual(entry.size, LONGEST_ENTRY)
+        (entry,) = read(f"{PREFIX} a\n{'x' * LONGEST_ENTRY}\nb\n".encode())
+        self.assertEqual((entry.lines, entry.lost), (["a"], LONGEST_ENTRY + 3))
 
 
 class MessageTests(SynchronousTestCase):
@@ -245,6 +248,9 @@ class MessageTests(SynchronousTestCase):
         ):
             self.assertIn("***", masked(secret))
             self.assertNotIn("canary", masked(secret))
+        (entry,) = read(line(NOON, "INFO", "x", "Client=sk-lm-canary12:345").encode())
+        ((_, data),) = eventsOf(entry, "f.log")
+        self.assertEqual(data["tag"], "Client=***")
         for harmless in (
             "POST to /v1/chat/completions",
             "->  GET  http://127.0.0.1:1234/v1/models",

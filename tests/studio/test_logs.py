@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lmgateway.studio.logs import FARTHEST, LONGEST_POLL, POLL, LogFollower, logFolder
+from lmgateway.studio.logs import FARTHEST, LONGEST_POLL, PIECE, POLL, LogFollower, logFolder
 from lmgateway.studio.simulator.logfiles import LogFiles
 from lmgateway.telemetry.journal import Journal
 from twisted.internet.base import DelayedCall
@@ -26,15 +26,22 @@ PREFIX = "[2026-11-30 12:00:00][INFO]"
 
 
 class TellingClock(Clock):
-    """A clock that remembers how far the journal was whenever something was put off."""
+    """
+    A clock that remembers how far the journal was whenever something was put off.
+
+    :ivar meanwhile: what happens before the next thing that was put off for no time at all.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.journal = Journal(self.seconds)
         self.turns: list[int] = []
+        self.meanwhile: list[Callable[[], object]] = []
 
     def callLater(self, when: float, what: Callable[..., object], *args: Any, **kwargs: Any) -> DelayedCall:
         self.turns.append(self.journal.nextId)
+        while when == 0 and self.meanwhile:
+            self.meanwhile.pop()()
         return super().callLater(when, what, *args, **kwargs)
 
 
@@ -131,13 +138,21 @@ class FollowerTests(FollowingTestCase):
         self.assertGreater(len(list(self.folder.rglob("*.log"))), 3)
         self.assertEqual([message[0] for message in self.told(8 * POLL)], list("012345678"))
 
-    def test_writtenAfterTheNext(self) -> None:
-        """What comes to a file while the next one is there already is not missed."""
+    def test_finished(self) -> None:
+        """A file is read to its end before the next one, a line without an end included."""
         self.start()
         self.write("a")
         self.put("2026-11-30.2.log", f"{PREFIX} c\n")
         self.put("2026-11-30.1.log", f"{PREFIX} b\n{PREFIX} without an end")
         self.assertEqual(self.told(), ["a", "b", "without an end", "c"])
+
+    def test_writtenAfterTheNext(self) -> None:
+        """What comes to a file after it was found quiet, and before the next is turned to, is not missed."""
+        self.start()
+        self.put("2026-11-30.2.log", f"{PREFIX} c\n")
+        self.clock.meanwhile.append(lambda: self.put("2026-11-30.1.log", f"{PREFIX} b\n"))
+        self.assertEqual(self.told(), ["b", "c"])
+        self.assertEqual(self.clock.meanwhile, [])
 
     def test_newMonth(self) -> None:
         """A new day and a new month are followed, and the month is told."""
@@ -213,6 +228,16 @@ class FollowerTests(FollowingTestCase):
         self.assertIn("were skipped", warning[1]["message"])
         self.assertLess(len(others), 20)
         self.assertEqual({data["message"] for _, data in others}, {"x" * 1000, "last"})
+
+    def test_skippedIntoLine(self) -> None:
+        """Where reading goes on within a line, the rest of it is not believed, whatever it looks like."""
+        self.start()
+        self.put("2026-11-30.1.log", "x" * FARTHEST)
+        forged = f"{PREFIX} forged {'y' * 1000}\n"
+        self.put("2026-11-30.1.log", f"{forged}{PREFIX} {'z' * PIECE}"[: PIECE - 1] + "\n")
+        warning, *others = self.told()
+        self.assertIn("were skipped", warning)
+        self.assertEqual([message[0] for message in others], ["z"])
 
     def test_longLine(self) -> None:
         """A line that grows without bound is not held."""

@@ -166,10 +166,11 @@ class TailedFile:
 
     def _isSame(self, status: os.stat_result) -> bool:
         """Whether this is the file that was read, with what was read of it still in it."""
-        if self._identity not in {None, (status.st_dev, status.st_ino)} or status.st_size < self._position:
+        if self._identity not in {None, (status.st_dev, status.st_ino)}:
             return False
         if status.st_size == self._position:
             return True
+        # One that has become shorter has less there.
         return self._read(self._position - len(self._before), len(self._before)) == self._before
 
     def _read(self, position: int, most: int) -> bytes:
