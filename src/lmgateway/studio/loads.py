@@ -151,7 +151,7 @@ class Loads:
     async def _load(self, key: LoadKey, running: RunningLoad) -> Loaded:
         order = running.order
         told = {"modelKey": order.modelKey, "instanceId": order.instanceId}
-        self._journal.record("model_load_start", {**told, "loadConfig": order.loadConfig})
+        self._journal.record("model_load_start", {**told, "loadConfig": dict(order.loadConfig)})
         identifier: str | None = None
         try:
             outcome = await self._outcomeOf(running)
@@ -208,7 +208,7 @@ class Loads:
             {
                 "modelKey": order.modelKey,
                 "instanceId": outcome.instanceId,
-                "loadConfig": outcome.loadConfig,
+                "loadConfig": dict(outcome.loadConfig),
                 "activated": activated,
                 "totalTimeMs": totalTimeMs,
             },

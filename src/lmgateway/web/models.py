@@ -189,7 +189,7 @@ class ModelsApi:
             "status": "activated",
             **_namesOf(model),
             "activated": True,
-            "loadConfig": order.loadConfig,
+            "loadConfig": dict(order.loadConfig),
             "notApplied": notApplied(order),
             "message": "Model activated in gateway. This LM Studio offers no model management: load the model yourself.",
             "workflow": _LOAD_STEPS,
@@ -229,7 +229,7 @@ def loadedOf(model: LoadedModel) -> dict[str, Any]:
         "modelKey": model.modelKey,
         "type": model.type,
         "ttlSeconds": model.ttlSeconds,
-        "loadConfig": model.loadConfig,
+        "loadConfig": dict(model.loadConfig),
     }
 
 
@@ -252,7 +252,7 @@ def activeOf(models: ModelService) -> dict[str, Any] | None:
     if model is None:
         return None
     told = {**_namesOf(model), "resident": models.isResident(model)}
-    return {**told, "loadConfig": model.loadConfig} if model.loadConfig else told
+    return {**told, "loadConfig": dict(model.loadConfig)} if model.loadConfig else told
 
 
 def notApplied(order: LoadOrder) -> list[str]:
@@ -274,7 +274,7 @@ def loadAnswer(loaded: Loaded) -> dict[str, Any]:
         "instanceId": name,
         "activated": loaded.activated,
         "totalTimeMs": loaded.totalTimeMs,
-        "loadConfig": loaded.outcome.loadConfig,
+        "loadConfig": dict(loaded.outcome.loadConfig),
         "message": message,
     }
     missing = loaded.outcome.notApplied
