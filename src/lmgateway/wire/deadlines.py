@@ -20,7 +20,11 @@ class IPatience(Protocol):
 
     @property
     def headTimeout(self) -> float:
-        """From the first byte of a head to its last; also for a TLS handshake."""
+        """From the first byte of a head to its last."""
+
+    @property
+    def handshakeTimeout(self) -> float:
+        """From the beginning of a connection to the end of its TLS handshake."""
 
     @property
     def bodyGrace(self) -> float:
@@ -142,7 +146,7 @@ class Deadlines:
             seconds = LINGER_SECONDS if self._lingers and not self._stalledSince else patience.writeStallTimeout
             return Overdue.CLOSING if now - self._closingSince >= seconds else None
         clocks = (
-            (self._handshakeSince, patience.headTimeout, Overdue.HANDSHAKE),
+            (self._handshakeSince, patience.handshakeTimeout, Overdue.HANDSHAKE),
             (self._stalledSince, patience.writeStallTimeout, Overdue.WRITE),
             (0.0 if answering else self._headSince, patience.headTimeout, Overdue.HEAD),
             (self._idleSince, patience.idleTimeout, Overdue.IDLE),
