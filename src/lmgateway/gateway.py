@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, 
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
@@ -27,12 +28,14 @@ from lmgateway.errors import Unavailable
 from lmgateway.keydesk import KeyDesk
 from lmgateway.keys import KeyChange, KeyRing
 from lmgateway.ledger import UsageLedger
+from lmgateway.listeners import hasOwnTls, wantsTls
 from lmgateway.message import Principal
 from lmgateway.policy.completion import Completions
 from lmgateway.policy.explaining import Explainer
 from lmgateway.policy.injection import MemberSplicer
 from lmgateway.policy.limits import RequestLimits
 from lmgateway.policy.stream_options import UsageAsking
+from lmgateway.policy.routes import CA_PATH
 from lmgateway.settings import Settings
 from lmgateway.specs import defaultAllow
 from lmgateway.state import StateStore, StoredActiveModel
@@ -48,7 +51,11 @@ from lmgateway.telemetry.journal import Journal
 from lmgateway.telemetry.metrics import Metrics
 from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.telemetry.usage import readerFor
+from lmgateway.tls.authority import TlsError
+from lmgateway.tls.serving import ServerTls, listenerUrl, strictTransport
+from lmgateway.tls.watch import CertificateWatch
 from lmgateway.web.access import recordOf
+from lmgateway.web.authority import AuthorityApi
 from lmgateway.web.debug import DebugApi
 from lmgateway.web.explain import ExplainApi
 from lmgateway.web.feed import FeedApi
@@ -118,6 +125,8 @@ class Gateway(MultiService):
         self._active = StoredActiveModel(store)
         self._keys = KeyRing(store, reactor.seconds, self._keyChanged)
         self._desk = KeyDesk(self._keys, reactor.seconds, lambda: self.settings.access.apiKey is not None)
+        self._tls = ServerTls(settings.state.directory, reactor)
+        CertificateWatch(self._tls, reactor, self._inThread).setServiceParent(self)
         self._upstream = makeUpstream(settings, reactor)
         self._probe = UpstreamProbe(self._upstream, reactor)
         rules = makeRules(settings, {}, reactor.seconds)
@@ -137,6 +146,7 @@ class Gateway(MultiService):
             reactor,
             self._completions.loadConfigOf,
         )
+        self._models.setServiceParent(self)
         self._exchanges = Exchanges([ExchangeEvents(self._journal), self._metrics, self._ledger, self._models])
         self._captures = Captures(settings.debug.capture, settings.debug.captureSize)
         self._studioLog = LogFollower(self._journal, reactor)
@@ -163,11 +173,14 @@ class Gateway(MultiService):
         self._limits = RequestLimits(self._ledger.tokensOn, settings.limits.requestsPerMinutePerAddress)
         self._root = GatewayRoot(rules, self._proxy, proxied, self._apis(), refusals, self._limits)
         self.site = GatewaySite(self._root, reactor, settings.limits, self._root.refuse, self._ended)
+        self.site.permits = self._root.permits
+        self.site.turnedAway = self._metrics.connectionTurnedAway
 
     def _apis(self) -> dict[bytes, IResource]:
         debug = self._debug.app.resource()
         feed = self._feed.app.resource()
         return {
+            CA_PATH.encode(): AuthorityApi(lambda: self._tls.authority),
             b"/health": HealthApi(self._probe, self._reactor).app.resource(),
             b"/admin": ModelsApi(self._models, self._reactor).app.resource(),
             b"/admin/explain": ExplainApi(
@@ -219,16 +232,30 @@ class Gateway(MultiService):
         Listen, while privileges last; whoever connects waits until the reactor runs. To be called once, after
         :meth:`restore`, and so that whoever starts the gateway can be told what is wrong, before ``twistd`` forks.
 
-        :raise StartError: an address cannot be listened on.
+        :raise StartError: an address cannot be listened on, or the certificates cannot be used.
         """
-        for description in self.settings.listen.descriptions:
+        listen = self.settings.listen
+        if any(wantsTls(description, listen.tls) for description in listen.descriptions):
+            try:
+                self._tls.load(self.settings.tls)
+            except TlsError as error:
+                raise StartError(str(error)) from None
+        self._applyTls()
+        for description in listen.plainBeyondLoopback:
+            _log.warn("Other machines are served without TLS at {at}: keys and prompts cross the network in clear.", at=description)
+        for description in listen.descriptions:
             self._listen(description)
 
     def startService(self) -> None:
         """Tell that all is up."""
         super().startService()
         self._store.start()
-        urls = tuple(url for url in map(_urlOf, self._ports, self.settings.listen.descriptions) if url is not None)
+        listen = self.settings.listen
+        found = [
+            listenerUrl(port, isSecured=hasOwnTls(description) or wantsTls(description, listen.tls))
+            for port, description in zip(self._ports, listen.descriptions, strict=False)
+        ]
+        urls = tuple(url for url in found if url is not None)
         self._announce(Announcement(urls, self._generatedKey))
         self._generatedKey = None
 
@@ -239,6 +266,7 @@ class Gateway(MultiService):
             self._feed.closeAll()
             await self.site.drain(self.settings.limits.drainTimeout)
             await closing
+            await maybeDeferred(self._models.disownServiceParent)
             await self._upstream.close()
             await self._ledger.flush()
         finally:
@@ -260,14 +288,19 @@ class Gateway(MultiService):
 
         Where the process listens, its state folder and the size of its journal are fixed while it lives: a change of
         them is told in the log.
+
+        :raise SettingsError: the certificates that they name cannot be used; then nothing has changed.
         """
         before = self.settings
         fresh = _inForce(settings, before)
+        if self._tls.isLoaded:
+            self._tls.load(fresh.tls)
         # The certificates in the file may be others, though its name is the same.
         if fresh.upstream != before.upstream or fresh.upstream.caFile is not None:
             self._replaceUpstream(fresh)
         self.settings = fresh
         self.site.limits = fresh.limits
+        self._applyTls()
         self._limits.perAddress = fresh.limits.requestsPerMinutePerAddress
         debug = fresh.debug
         self._captures.configure(debug.capture, debug.captureSize)
@@ -280,6 +313,13 @@ class Gateway(MultiService):
         for name in _fixedOnes(settings, before):
             _log.warn("The change in {name} takes effect at the next start.", name=name)
         _log.info("The configuration was read again.")
+
+    def _applyTls(self) -> None:
+        self.site.identitiesOf = self._tls.identitiesOf
+        self.site.strictTransport = strictTransport(self.settings.tls.hsts)
+
+    def _inThread(self, work: Callable[[], None]) -> Deferred[None]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
 
     def _followLog(self, settings: Settings) -> None:
         upstream = settings.upstream
@@ -340,7 +380,12 @@ class Gateway(MultiService):
             # An endpoint of a plugin's may take its time, and then nobody is left to be told.
             _log.error("{reason}", reason=str(failures[0]))
 
-        listening = maybeDeferred(lambda: serverFromString(self._reactor, description).listen(self.site))
+        def listen() -> Deferred[IListeningPort]:
+            endpoint = serverFromString(self._reactor, description)
+            secured = wantsTls(description, self.settings.listen.tls)
+            return (self._tls.secure(endpoint) if secured else endpoint).listen(self.site)
+
+        listening = maybeDeferred(listen)
         listening.addCallbacks(self._ports.append, failed)
         if failures:
             raise failures[0]
@@ -383,14 +428,3 @@ def _reasonOf(error: object) -> str:
     said = str(getattr(cause, "strerror", None) or cause).rstrip(".")
     hint = _HINTS.get(getattr(cause, "errno", 0))
     return f"{said}. {hint}" if hint else f"{said}."
-
-
-def _urlOf(port: IListeningPort, description: str) -> str | None:
-    address: Any = port.getHost()
-    host = getattr(address, "host", None)
-    if host is None:
-        return None
-    scheme = "https" if description.startswith(("ssl:", "tls:")) else "http"
-    if host in {"0.0.0.0", "::"}:  # noqa: S104 - shown, not bound
-        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{address.port}"
