@@ -7,12 +7,14 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
-from lmgateway.gateway import Gateway, StartError, _urlOf
+from lmgateway.gateway import Gateway, StartError
 from lmgateway.interfaces import IUpstream
+from lmgateway.listeners import hasOwnTls
 from lmgateway.policy.authentication import digestOf
 from lmgateway.settings import loadSettings
 from lmgateway.state import StateStore
 from lmgateway.statefile import STATE_FILE, StateError
+from lmgateway.tls.serving import listenerUrl
 from lmgateway.wire.upstream import makeUpstream
 from msgspec.structs import replace
 from twisted.internet import reactor
@@ -138,7 +140,7 @@ class AddressTests(GatewayTestCase):
             (listenTCP(8444, None), "tls:/certificates:8444", "https://127.0.0.1:8444"),
             (self.reactor.listenUNIX("/run/socket", None), "unix:/run/socket", None),
         ):
-            self.assertEqual(_urlOf(port, description), url)
+            self.assertEqual(listenerUrl(port, isSecured=hasOwnTls(description)), url)
 
 
 class StopTests(ServingTestCase):

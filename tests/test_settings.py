@@ -43,6 +43,14 @@ SAMPLES: Mapping[str, tuple[Any, ...]] = {
     "listen.host": ("127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"),
     "listen.port": (1, 2, 3, 4),
     "listen.endpoints": (["tcp:1"], "", "", ["tcp:4"]),
+    "listen.tls": ("on", "auto", "on", "auto"),
+    "listen.allowPlain": (True, False, True, False),
+    "tls.certificate": ("/1.pem", "/2.pem", "/3.pem", "/4.pem"),
+    "tls.key": ("/1", "/2", "/3", "/4"),
+    "tls.names": (["gateway.lan", "10.0.0.9"],),
+    "tls.clientCa": ("/1.pem",),
+    "tls.clientCertificates": ("off",),
+    "tls.hsts": ("2h",),
     "access.apiKey": ("secret-one", "secret-two", "secret-three", "secret-four"),
     "access.allow": (["10.0.0.1"], ["10.0.0.2"], ["10.0.0.3"], ["10.0.0.4"]),
     "access.requireAuthForHealth": (True, False, True, False),
@@ -124,7 +132,7 @@ class LayerTests(SynchronousTestCase):
     def samplesOf(self, spec: Spec) -> dict[int, Any]:
         """The samples of a setting, by layer."""
         samples = dict(enumerate(SAMPLES[spec.key]))
-        if spec.key == "upstream.caFile":
+        if spec.key in {"upstream.caFile", "tls.certificate", "tls.clientCa"}:
             samples = {layer: value and self.pem(value) for layer, value in samples.items()}
         return {layer: value for layer, value in samples.items() if value != ""}
 

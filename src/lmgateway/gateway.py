@@ -34,8 +34,8 @@ from lmgateway.policy.completion import Completions
 from lmgateway.policy.explaining import Explainer
 from lmgateway.policy.injection import MemberSplicer
 from lmgateway.policy.limits import RequestLimits
-from lmgateway.policy.stream_options import UsageAsking
 from lmgateway.policy.routes import CA_PATH
+from lmgateway.policy.stream_options import UsageAsking
 from lmgateway.settings import Settings
 from lmgateway.specs import defaultAllow
 from lmgateway.state import StateStore, StoredActiveModel
@@ -242,7 +242,10 @@ class Gateway(MultiService):
                 raise StartError(str(error)) from None
         self._applyTls()
         for description in listen.plainBeyondLoopback:
-            _log.warn("Other machines are served without TLS at {at}: keys and prompts cross the network in clear.", at=description)
+            _log.warn(
+                "Other machines are served without TLS at {at}: keys and prompts cross the network in clear.",
+                at=description,
+            )
         for description in listen.descriptions:
             self._listen(description)
 

@@ -19,6 +19,9 @@ from lmgateway.units import SettingsError
 _PORT_POSITION = {"tcp": 0, "tcp6": 0, "ssl": 0, "tls": 1}
 """Where a port stands among the arguments. These types are also those that take ``interface=``."""
 
+_SECURED = frozenset({"ssl", "tls"})
+"""Types that speak TLS by themselves."""
+
 _PURE = frozenset({"tcp", "tcp6", "unix"})
 """Types that Twisted can construct without reading a file, so that it may judge every argument."""
 
@@ -52,6 +55,29 @@ def reachesBeyondLoopback(description: str) -> bool:
     if kind == "unix":
         return False
     return kind not in _PORT_POSITION or not isLoopback(named.get("interface", ""))
+
+
+def hasOwnTls(description: str) -> bool:
+    """Whether an endpoint is one of Twisted's own that speak TLS, with certificates that its string names."""
+    return splitDescription(description)[0] in _SECURED
+
+
+def wantsTls(description: str, mode: str) -> bool:
+    """
+    Whether the gateway is to speak TLS at a listener.
+
+    :param description: a valid endpoint string.
+    :param mode: ``auto``, ``on`` or ``off``, as ``listen.tls``.
+    """
+    kind, _, _ = splitDescription(description)
+    if mode == "off" or kind == "unix" or kind in _SECURED:
+        return False
+    return mode == "on" or reachesBeyondLoopback(description)
+
+
+def isPlainBeyondLoopback(description: str, mode: str) -> bool:
+    """Whether others than this machine may be served at a listener without TLS; arguments as of :func:`wantsTls`."""
+    return reachesBeyondLoopback(description) and not hasOwnTls(description) and not wantsTls(description, mode)
 
 
 def checkDescription(description: str) -> None:

@@ -37,6 +37,7 @@ class RequestHead(Struct, frozen=True, gc=False):
     :param peer: the textual IP address of the other end of the connection.
     :param secure: whether the connection is TLS.
     :param version: ``b"HTTP/1.1"`` or ``b"HTTP/1.0"``.
+    :param identities: what the client's certificate calls it, where it has one that was verified.
     """
 
     method: bytes
@@ -46,6 +47,7 @@ class RequestHead(Struct, frozen=True, gc=False):
     peer: str
     secure: bool = False
     version: bytes = b"HTTP/1.1"
+    identities: tuple[str, ...] = ()
 
     @classmethod
     def build(

@@ -13,6 +13,10 @@ from lmgateway.listeners import checkDescription
 from lmgateway.policy.addresses import EVERYBODY, parseNetwork
 from lmgateway.units import SettingsError
 
+_HOST_NAME = re.compile(
+    r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE | re.ASCII
+)
+_LONGEST_NAME = 253
 _BASE_URL = re.compile(r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/?", re.IGNORECASE | re.ASCII)
 
 
@@ -77,17 +81,64 @@ class Endpoint(Kind):
         return text
 
 
-class Network(Kind):
-    """An IP address, a CIDR, or ``*`` for all of them."""
+class HostOrAddress(Kind):
+    """What a certificate can be for."""
 
-    allowed = 'an IPv4 or IPv6 address, a CIDR such as "192.168.0.0/16" or "fd00::/8", or "*" for all'
+    allowed = 'a host name or an IP address, such as "llm.example.org" or "10.0.0.7"'
+
+    def fromText(self, text: str) -> str:
+        """Read it in one spelling."""
+        try:
+            return str(ip_address(text))
+        except ValueError:
+            pass
+        if not _HOST_NAME.fullmatch(text) or len(text) > _LONGEST_NAME:
+            raise self.refusal()
+        return text.lower().rstrip(".")
+
+
+class Network(Kind):
+    """
+    An IP address, a CIDR, or ``*`` for all of them.
+
+    :param isAll: whether ``*`` is allowed.
+    """
+
+    def __init__(self, *, isAll: bool = True) -> None:
+        self._isAll = isAll
+        allowed = 'an IPv4 or IPv6 address, a CIDR such as "192.168.0.0/16" or "fd00::/8"'
+        self.allowed = f'{allowed}, or "*" for all' if isAll else allowed.replace(" address, a", " address or a")
 
     def fromText(self, text: str) -> str:
         """Read it as the allowlist will, and spell it in one way."""
-        if text == EVERYBODY:
+        if text == EVERYBODY and self._isAll:
             return text
         try:
             network = parseNetwork(text)
         except ValueError as error:
             raise self.refusal(str(error)) from None
         return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
+
+
+class HostName(Kind):
+    """A host's name, as browsers write it in ``Host``."""
+
+    allowed = 'a host name without a port, such as "llm.example.org"'
+
+    def fromText(self, text: str) -> str:
+        """Read it without regard to case."""
+        if not _HOST_NAME.fullmatch(text) or len(text) > _LONGEST_NAME:
+            raise self.refusal()
+        return text.lower().rstrip(".")
+
+
+class Origin(Kind):
+    """The origin of web pages, as browsers write it (RFC 6454 section 6.2)."""
+
+    allowed = 'the scheme, host and port of a web site, such as "https://chat.example.org"'
+
+    def fromText(self, text: str) -> str:
+        """Read it as an URL without a path; a default port is left away, as browsers do."""
+        url = BaseUrl().fromText(text)
+        default = ":443" if url.startswith("https:") else ":80"
+        return url.removesuffix(default)

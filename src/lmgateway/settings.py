@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from lmgateway.layers import Given, Layer, environmentFileLayer, environmentLayer, fileLayer, optionLayer
-from lmgateway.listeners import reachesBeyondLoopback
+from lmgateway.listeners import isPlainBeyondLoopback, reachesBeyondLoopback
 from lmgateway.policy.completion import Alias, ModelDefaults
 from lmgateway.specs import SPECS, listenersOf
 from lmgateway.units import SettingsError
@@ -31,6 +31,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "StateSettings",
+    "TlsSettings",
     "UpstreamSettings",
     "loadSettings",
     "valueOf",
@@ -89,11 +90,15 @@ class ListenSettings(Section, frozen=True, kw_only=True):
     :param host: an IP address.
     :param port: 0 is any that is free.
     :param endpoints: Twisted endpoint strings; where there are any, they replace ``host`` and ``port``.
+    :param tls: ``auto``, ``on`` or ``off``.
+    :param allowPlain: whether others than this machine may be served without TLS.
     """
 
     host: str
     port: int
     endpoints: tuple[str, ...]
+    tls: str
+    allowPlain: bool
 
     @property
     def descriptions(self) -> tuple[str, ...]:
@@ -104,6 +109,31 @@ class ListenSettings(Section, frozen=True, kw_only=True):
     def beyondLoopback(self) -> bool:
         """Whether another machine may be able to connect to any listener."""
         return any(map(reachesBeyondLoopback, self.descriptions))
+
+    @property
+    def plainBeyondLoopback(self) -> tuple[str, ...]:
+        """The endpoint strings at which other machines may be served without TLS."""
+        return tuple(each for each in self.descriptions if isPlainBeyondLoopback(each, self.tls))
+
+
+class TlsSettings(Section, frozen=True, kw_only=True):
+    """
+    What is shown, and whose certificates are asked for, where there is TLS.
+
+    :param certificate: a PEM file: the user's own certificate, then those that signed it; None for the gateway's own.
+    :param key: the PEM file of its key, or None where that is in the same file.
+    :param names: host names and addresses that the gateway's own certificate is for, beside those of the machine.
+    :param clientCa: a PEM file: the certificates that must have signed those of clients, or None.
+    :param clientCertificates: ``off``, ``optional`` or ``required``.
+    :param hsts: seconds for which browsers are to use TLS only (RFC 6797); 0 sends no such thing.
+    """
+
+    certificate: str | None
+    key: str | None
+    names: tuple[str, ...]
+    clientCa: str | None
+    clientCertificates: str
+    hsts: float
 
 
 class AccessSettings(Section, frozen=True, kw_only=True):
@@ -240,6 +270,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     upstream: UpstreamSettings
     listen: ListenSettings
+    tls: TlsSettings
     access: AccessSettings
     cors: CorsSettings
     limits: LimitSettings
@@ -254,6 +285,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 _SECTIONS: Mapping[str, type[Section]] = {
     "upstream": UpstreamSettings,
     "listen": ListenSettings,
+    "tls": TlsSettings,
     "access": AccessSettings,
     "cors": CorsSettings,
     "limits": LimitSettings,
@@ -306,7 +338,26 @@ def _build(given: Mapping[str, Given]) -> Settings:
         section: structure(**{name: values[f"{section}.{name}"] for name in structure.__struct_fields__})
         for section, structure in _SECTIONS.items()
     }
+    _checkTls(sections["listen"], sections["tls"], origins)
     return Settings(**sections, aliases=values["aliases"], models=values["models"], origins=MappingProxyType(origins))
+
+
+def _checkTls(listen: ListenSettings, tls: TlsSettings, origins: Mapping[str, str]) -> None:
+    """
+    Look at what no setting tells alone.
+
+    :raise SettingsError: others would be served without TLS unasked, or certificates could not be judged.
+    """
+    if listen.plainBeyondLoopback and not listen.allowPlain:
+        raise SettingsError(
+            f"{origins['listen.tls']}: listen.tls = off: other machines could connect at {listen.plainBeyondLoopback[0]}, and keys and "
+            "prompts would cross the network in clear. Leave it at auto; or, if that is what you want, set listen.allowPlain to true"
+        )
+    if tls.clientCertificates != "off" and tls.clientCa is None:
+        raise SettingsError(
+            f"{origins['tls.clientCertificates']}: tls.clientCertificates = {tls.clientCertificates}: must be off unless tls.clientCa "
+            "names the certificates that must have signed those of clients"
+        )
 
 
 def valueOf(settings: Settings, key: str) -> Any:

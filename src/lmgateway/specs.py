@@ -19,7 +19,7 @@ from lmgateway.descriptors import mostConnections
 from lmgateway.kinds import Choice, Duration, Flag, Kind, Many, Name, Path, PemBundle, Secret, Size, Whole
 from lmgateway.listeners import describe, reachesBeyondLoopback
 from lmgateway.model_kinds import Aliases, Models
-from lmgateway.places import BaseUrl, Endpoint, Host, HostName, Network, Origin
+from lmgateway.places import BaseUrl, Endpoint, Host, HostName, HostOrAddress, Network, Origin
 from lmgateway.policy.addresses import EVERYBODY
 
 PRIVATE_RANGES = (
@@ -174,6 +174,60 @@ _LISTEN = (
         (),
         "where to listen instead of host and port",
         option="listen",
+    ),
+    Spec(
+        "listen.tls",
+        Choice("auto", "on", "off"),
+        "auto",
+        "which listeners have TLS: auto is those that other machines can reach; ssl: and tls: endpoints have their own",
+        "GATEWAY_TLS",
+        "tls",
+    ),
+    Spec(
+        "listen.allowPlain",
+        Flag(),
+        False,
+        "whether other machines may be served without TLS, where listen.tls is off",
+        "GATEWAY_ALLOW_PLAIN",
+        "allow-plain",
+    ),
+)
+
+_TLS = (
+    Spec(
+        "tls.certificate",
+        PemBundle(),
+        None,
+        "your own certificate and those that signed it; without, the gateway makes its own",
+        "GATEWAY_TLS_CERTIFICATE",
+        "tls-certificate",
+    ),
+    Spec(
+        "tls.key",
+        Path(),
+        None,
+        "the key of tls.certificate, in PEM, without a password; none if it is in the same file",
+        "GATEWAY_TLS_KEY",
+        "tls-key",
+    ),
+    Spec(
+        "tls.names",
+        Many(HostOrAddress(), "any number of names and addresses"),
+        (),
+        "what the gateway's own certificate is for, beside the machine's names and addresses",
+    ),
+    Spec("tls.clientCa", PemBundle(), None, "the certificates that must have signed those of clients"),
+    Spec(
+        "tls.clientCertificates",
+        Choice("off", "optional", "required"),
+        "off",
+        "whether clients are asked for a certificate; it stands for the stored key that is named like its holder",
+    ),
+    Spec(
+        "tls.hsts",
+        Duration("1h", "26280h", zero="not sent"),
+        0.0,
+        "how long browsers are to ask this host for nothing without TLS, on all of its ports",
     ),
 )
 
@@ -353,7 +407,7 @@ _MODELS = (
     ),
 )
 
-SPECS: tuple[Spec, ...] = (*_UPSTREAM, *_LISTEN, *_ACCESS, *_CORS, *_LIMITS, *_LOG, *_DEBUG, *_STATE, *_MODELS)
+SPECS: tuple[Spec, ...] = (*_UPSTREAM, *_LISTEN, *_TLS, *_ACCESS, *_CORS, *_LIMITS, *_LOG, *_DEBUG, *_STATE, *_MODELS)
 """Every setting, in the order that ``lmgateway check`` shows them."""
 
 

@@ -135,7 +135,7 @@ class ResolveTests(SynchronousTestCase):
             path = f"/admin/models/{name}"
             route = self.assertRoute(path, path, Scope.ADMIN, "gateway", "none")
             self.assertEqual((route.kind, route.methods), ("api", (b"POST",)))
-        self.assertEqual([row.name for row in ROUTES if row.isOpen], ["/health", "/health/ready"])
+        self.assertEqual([row.name for row in ROUTES if row.isOpen], ["/health", "/health/ready", "/ca.crt"])
         for unknown in (
             b"/Health",
             b"/health/",

@@ -124,12 +124,7 @@ class ApiKeyAuthenticator:
         known, principal, addresses = self._keys.get(digest, _NOBODY)
         if not hmac.compare_digest(known, digest) or principal is None:
             raise Unauthenticated(_MISTYPED if checkKeyForm(presented) is KeyForm.MISTYPED else _UNKNOWN)
-        expires = principal.grant.expires
-        if expires is not None and expires <= self._now():
-            raise Unauthenticated(_EXPIRED, code="expired_api_key")
-        if addresses is not None and not addresses.permits(head.peer):
-            msg = f"This API key may not be used from {head.peer}. Ask whoever runs the gateway."
-            raise Forbidden(msg, code="address_not_allowed_for_key")
+        _checkUse(principal, addresses, head.peer, self._now())
         return principal
 
 
@@ -137,6 +132,27 @@ _NOBODY: tuple[bytes, None, None] = (b"", None, None)
 _UNKNOWN = "The API key is not one of this gateway's. Check it, or ask whoever runs the gateway for one."
 _MISTYPED = "The API key is mistyped: its checksum does not fit, or a part of it is missing. Copy it again, whole."
 _EXPIRED = "The API key has expired. Ask whoever runs the gateway for another one."
+
+
+def checkUse(principal: Principal, peer: str, now: float) -> None:
+    """
+    Find out whether a key may still be used, and from there.
+
+    :param peer: the textual address of the other end.
+    :param now: Unix time.
+    :raise Unauthenticated: it has expired.
+    :raise Forbidden: it is not to be used from this address.
+    """
+    _checkUse(principal, _addressesOf(principal), peer, now)
+
+
+def _checkUse(principal: Principal, addresses: AddressPolicy | None, peer: str, now: float) -> None:
+    expires = principal.grant.expires
+    if expires is not None and expires <= now:
+        raise Unauthenticated(_EXPIRED, code="expired_api_key")
+    if addresses is not None and not addresses.permits(peer):
+        msg = f"This API key may not be used from {peer}. Ask whoever runs the gateway."
+        raise Forbidden(msg, code="address_not_allowed_for_key")
 
 
 def _addressesOf(principal: Principal) -> AddressPolicy | None:

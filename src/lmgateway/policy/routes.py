@@ -83,6 +83,9 @@ def _openAi(
 
 _READ = (b"GET", b"HEAD")
 
+CA_PATH = "/ca.crt"
+"""Where the certificate of the gateway's own authority is handed out."""
+
 ROUTES: tuple[Route, ...] = (
     *_openAi("/chat/completions", "all", adminMembers=INTEGRATIONS),
     *_openAi("/completions", "all"),
@@ -106,6 +109,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/api/v1/*", "proxy", Scope.INFERENCE, "native_v1"),
     Route("/health", "api", None, "gateway", methods=(b"GET", b"HEAD"), isOpen=True),
     Route("/health/ready", "api", None, "gateway", methods=(b"GET", b"HEAD"), isOpen=True),
+    Route(CA_PATH, "api", None, "gateway", methods=_READ, isOpen=True),
     Route("/admin/models", "api", Scope.ADMIN, "gateway", methods=_READ),
     Route("/admin/models/active", "api", Scope.ADMIN, "gateway", methods=_READ),
     Route("/admin/models/load", "api", Scope.ADMIN, "gateway", methods=(b"POST",)),
@@ -140,13 +144,14 @@ class RouteTable:
     Finds the route of a request.
 
     :param rows: the rows, in any order.
-    :param requireAuthForHealth: whether the open rows need a key after all. Any key will do, whatever its scopes: a
+    :param requireAuthForHealth: whether the open rows need a key after all, but for that of the authority, without which
+        nobody can send a key safely. Any key will do, whatever its scopes: a
         monitor should not need the right to infer, nor a client that of monitoring.
     """
 
     def __init__(self, rows: Iterable[Route] = ROUTES, *, requireAuthForHealth: bool = False) -> None:
         if requireAuthForHealth:
-            rows = [replace(row, isOpen=False) for row in rows]
+            rows = [replace(row, isOpen=row.name == CA_PATH) for row in rows]
         self._own: dict[bytes, Route] = {}
         self._proxied: dict[bytes, Route] = {}
         prefixes: list[tuple[bytes, Route]] = []

@@ -15,6 +15,7 @@ from lmgateway.message import Grant, Principal, Scope
 from lmgateway.policy.addresses import AddressPolicy
 from lmgateway.policy.authentication import ApiKeyAuthenticator, OpenAuthenticator, ScopeAuthorizer, digestOf
 from lmgateway.policy.browsers import BrowserPolicy
+from lmgateway.policy.client_certificates import CertificateAuthenticator
 from lmgateway.policy.headers import HeaderPolicy
 from lmgateway.policy.keyless import KeylessAuthenticator
 from lmgateway.policy.routes import RouteTable
@@ -79,6 +80,8 @@ def makeRules(settings: Settings, storedKeys: Mapping[bytes, Principal], now: Ca
         authenticator = KeylessAuthenticator(
             AddressPolicy(settings.access.keyless), keylessPrincipal(settings), authenticator
         )
+    if settings.tls.clientCertificates != "off" and not isOpen:
+        authenticator = CertificateAuthenticator(storedKeys.values(), now, authenticator)
     return Rules(
         routes=RouteTable(requireAuthForHealth=settings.access.requireAuthForHealth),
         addresses=AddressPolicy(settings.access.allow),

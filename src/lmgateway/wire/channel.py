@@ -94,6 +94,7 @@ class GatewayChannel(Protocol):
     def handshakeCompleted(self) -> None:
         """TLS is agreed upon; from now on requests can come."""
         self._deadlines.handshakeEnded(self.site.now())
+        self._parser.identities = self.site.identitiesOf(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Parse, unless a request is still to be answered; answer what is complete."""
@@ -242,6 +243,8 @@ class GatewayChannel(Protocol):
             self._closeAfter = True
             connection = b"close"
         pairs = headers + request.added
+        if self.site.strictTransport and self.isSecure():
+            headers += self.site.strictTransport
         self._outbox.append(answerHead(status, reason, pairs, self.site.dateLine(), request.requestId, connection))
 
     def write(self, data: bytes) -> None:

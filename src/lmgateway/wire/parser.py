@@ -64,10 +64,12 @@ class RequestParser:
     :param secure: whether the connection is TLS.
     :ivar noHead: stands for a head that could not be read, in logs and refusals.
     :ivar stopped: whether nothing is parsed any more.
+    :ivar identities: what the client's certificate calls it; to be set once that is verified.
     """
 
     def __init__(self, sink: IRequestSink, limits: IHeadLimits, peer: str, *, secure: bool) -> None:
         self.stopped = False
+        self.identities: tuple[str, ...] = ()
         self.noHead = RequestHead.build(b"-", b"/", (), peer=peer, secure=secure)
         self._sink = sink
         self._limits = limits
@@ -172,7 +174,14 @@ class RequestParser:
         llhttp = self._llhttp
         version = b"HTTP/" + llhttp.get_http_version().encode("ascii")
         head = RequestHead(
-            llhttp.get_method(), self._target, tuple(self._pairs), self._fields, self._peer, self._secure, version
+            llhttp.get_method(),
+            self._target,
+            tuple(self._pairs),
+            self._fields,
+            self._peer,
+            self._secure,
+            version,
+            self.identities,
         )
         try:
             framing = self._judge(head)
