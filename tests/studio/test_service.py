@@ -5,10 +5,10 @@ from __future__ import annotations
 from lmgateway.interfaces import IExchangeListener, IModelManager
 from lmgateway.inventory import Inventory
 from lmgateway.message import ActiveModel
-from lmgateway.studio.service import ModelService
+from lmgateway.studio.service import CLOSE_SECONDS, ModelService
 from lmgateway.studio.watching import IDLE_AFTER, IDLE_POLL_SECONDS
 from twisted.application.service import IService
-from twisted.internet.defer import fail
+from twisted.internet.defer import Deferred, fail
 from zope.interface.verify import verifyObject
 
 from tests.studio.support import DOWN, ScriptedChoice, ScriptedStudio, ServiceTestCase, exchange, instance
@@ -228,6 +228,16 @@ class LifeTests(ServiceTestCase):
         self.service.startService()
         self.clock.advance(0)
         self.successResultOf(self.service.stopService())
+
+    def test_closeHangs(self) -> None:
+        """What does not close at all is not waited for without end."""
+        self.studio.close = Deferred  # type: ignore[method-assign,assignment]
+        self.service.startService()
+        self.clock.advance(0)
+        stopping = self.service.stopService()
+        self.assertNoResult(stopping)
+        self.clock.advance(CLOSE_SECONDS)
+        self.successResultOf(stopping)
 
     def test_unstarted(self) -> None:
         """Before it is started it looks when it is asked, and not otherwise."""

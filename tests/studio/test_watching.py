@@ -202,6 +202,12 @@ class LookTests(WatchTestCase):
         self.watch.outdate()
         self.assertFalse(self.watch.isFresh)
 
+    def test_freshFailure(self) -> None:
+        """So is a look that saw nothing: nor can an LM Studio that is down be driven."""
+        self.choice.choice = DOWN
+        self.successResultOf(self.watch.look())
+        self.assertTrue(self.watch.isFresh)
+
     def test_outdated(self) -> None:
         """An answer that was on its way while something was done is not believed: it is asked again."""
         self.start()

@@ -29,6 +29,9 @@ from lmgateway.studio.unloads import Unloaded, Unloads
 from lmgateway.studio.watching import Choose, ModelWatch
 from lmgateway.telemetry.upstreams import UpstreamState
 
+CLOSE_SECONDS = 2.0
+"""How long a connection to LM Studio may take to close in good order."""
+
 Subscriber = Callable[[Inventory | None, Management | None], None]
 """Is told what LM Studio has and how that is known whenever either changes; None and None where nothing is known any more."""
 
@@ -63,6 +66,7 @@ class ModelService(Service):
     ) -> None:
         self._active = active
         self._journal = journal
+        self._clock = clock
         self.defaultsFor = defaultsFor
         self._changes = OutsideChanges()
         self._watch = ModelWatch(choose, state, clock, self._seen, self._letGo)
@@ -132,7 +136,7 @@ class ModelService(Service):
         """
         Look now, for a client that asked for something unknown.
 
-        :return: fires with whether it was looked at anew: not where it was within the last second, or is down.
+        :return: fires with whether it was looked at anew: not where that was done within the last second, or it is down.
         """
         return succeed(False) if self._watch.isFresh else self._watch.look()
 
@@ -318,7 +322,7 @@ class ModelService(Service):
         """Close whoever is asked nothing any more, once what they are doing is done."""
         if chosen is self._watch.chosen or chosen in self._loads.whoLoads() or chosen in self._unloads.whoUnloads():
             return
-        closing = maybeDeferred(chosen.close)
+        closing = maybeDeferred(chosen.close).addTimeout(CLOSE_SECONDS, self._clock)
         self._closing.add(closing)
         closing.addErrback(_notClosed).addBoth(lambda _: self._closing.discard(closing))
 

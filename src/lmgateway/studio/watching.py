@@ -40,7 +40,7 @@ CHOICE_SECONDS = 60.0
 """For how long it counts that LM Studio offers no model management. It may be told to, or updated, without being away."""
 
 FRESH_SECONDS = 1.0
-"""For how long what was seen is good enough for those who ask: clients must not be able to drive requests into LM Studio."""
+"""For how long a look is good enough for those who ask: clients must not be able to drive requests into LM Studio."""
 
 _log = Logger()
 
@@ -83,7 +83,7 @@ class ModelWatch:
         self._seen = seen
         self._dropped = dropped
         self._isRunning = self._isStopped = False
-        self._chosenAt = self._lookedAt = self._askedAt = 0.0
+        self._chosenAt = self._lookedAt = self._endedAt = self._askedAt = 0.0
         self._failures = 0
         self._generation = 0
         self._isOutdated = True
@@ -152,9 +152,8 @@ class ModelWatch:
 
     @property
     def isFresh(self) -> bool:
-        """Whether what is known was seen within the last second."""
-        known = self.knownAt
-        return known is not None and not self._isOutdated and self._clock.seconds() - known < FRESH_SECONDS
+        """Whether it was looked within the last second, with or without success, and nothing was done since."""
+        return not self._isOutdated and self._clock.seconds() - self._endedAt < FRESH_SECONDS
 
     async def obtain(self) -> IModelManager:
         """
@@ -190,6 +189,8 @@ class ModelWatch:
             self._looking = None
         if self._isStopped:
             return False
+        self._isOutdated = False
+        self._endedAt = self._clock.seconds()
         if inventory is None:
             self._failed(failure)
         else:
@@ -201,7 +202,6 @@ class ModelWatch:
     def _succeeded(self, inventory: Inventory) -> None:
         self.error = None
         self._failures = 0
-        self._isOutdated = False
         self.inventory = inventory
         self.knownAt = self._clock.seconds()
         self._state.answered()
