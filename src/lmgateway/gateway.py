@@ -51,6 +51,7 @@ from lmgateway.telemetry.journal import Journal
 from lmgateway.telemetry.metrics import Metrics
 from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.telemetry.usage import readerFor
+from lmgateway.tls.addresses import interfaceAddresses, lanAddresses
 from lmgateway.tls.authority import TlsError
 from lmgateway.tls.serving import ServerTls, listenerUrl, strictTransport
 from lmgateway.tls.watch import CertificateWatch
@@ -254,8 +255,9 @@ class Gateway(MultiService):
         super().startService()
         self._store.start()
         listen = self.settings.listen
+        lan = lanAddresses(interfaceAddresses())
         found = [
-            listenerUrl(port, isSecured=hasOwnTls(description) or wantsTls(description, listen.tls))
+            listenerUrl(port, lan, isSecured=hasOwnTls(description) or wantsTls(description, listen.tls))
             for port, description in zip(self._ports, listen.descriptions, strict=False)
         ]
         urls = tuple(url for url in found if url is not None)

@@ -18,6 +18,8 @@ class ExpositionTests(SynchronousTestCase):
             exchangeOf(3, seconds=1000.0),
         )
         metrics.answerSent("/health", 200)
+        for reason in ("address", "address", "connections"):
+            metrics.connectionTurnedAway(reason)
         text = Exposition(metrics, {"in_flight": ("Now.", lambda: 2.0)}).render().decode()
         return {
             (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -34,6 +36,7 @@ class ExpositionTests(SynchronousTestCase):
         self.assertEqual(samples["lmgateway_inference_requests_total", tuple(sorted(labels.items()))], 1)
         self.assertEqual(samples["lmgateway_http_requests_total", (("route", "/health"), ("status", "200"))], 1)
         self.assertEqual(samples["lmgateway_tokens_total", (("key", "key"), ("kind", "completion"), ("model", "m"))], 4)
+        self.assertEqual(samples["lmgateway_connections_turned_away_total", (("reason", "address"),)], 2)
         self.assertEqual(samples["lmgateway_in_flight", ()], 2)
 
     def test_histogram(self) -> None:

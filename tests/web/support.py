@@ -242,6 +242,8 @@ class MemoryGateway:
         )
         self.records: list[Any] = []
         self.site = GatewaySite(self.root, clock, self.settings.limits, self.root.refuse, self._ended)
+        self.site.permits = self.root.permits
+        self.site.turnedAway = self.metrics.connectionTurnedAway
         self.site.startFactory()
 
     def _ended(self, request: GatewayRequest) -> None:

@@ -43,6 +43,12 @@ class GatewayCollector(Collector):
         for (route, status), count in metrics.answers.items():
             answers.add_metric((route, status), count)
         yield answers
+        turnedAway = CounterMetricFamily(
+            "lmgateway_connections_turned_away", "Connections that were closed unheard.", labels=("reason",)
+        )
+        for reason, count in metrics.turnedAway.items():
+            turnedAway.add_metric((reason,), count)
+        yield turnedAway
         endings = CounterMetricFamily(
             "lmgateway_inference_endings", "How inference requests ended.", labels=("ending",)
         )

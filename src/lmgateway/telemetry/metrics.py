@@ -57,6 +57,7 @@ class Metrics:
 
     :ivar requests: answers to inference requests, by labels.
     :ivar answers: answers to every request, by route and status.
+    :ivar turnedAway: connections that were closed unheard, by reason.
     :ivar latency: seconds from the complete head to the end of the answer, by model.
     :ivar firstToken: seconds to the first piece of generated text, by model.
     :ivar tokens: prompt and completion tokens, by model and key.
@@ -65,6 +66,7 @@ class Metrics:
     def __init__(self) -> None:
         self.requests: Counter[Labels] = Counter()
         self.answers: Counter[tuple[str, str]] = Counter()
+        self.turnedAway: Counter[str] = Counter()
         self.endings: Counter[str] = Counter()
         self.latency: dict[str, Histogram] = {}
         self.firstToken: dict[str, Histogram] = {}
@@ -78,6 +80,10 @@ class Metrics:
     def answerSent(self, route: str, status: int | None) -> None:
         """Any request has ended; ``status`` is None for one whose client left before an answer began."""
         self.answers[route, str(status) if status is not None else "none"] += 1
+
+    def connectionTurnedAway(self, reason: str) -> None:
+        """A connection was closed unheard: there are too many, or its address may not connect."""
+        self.turnedAway[reason] += 1
 
     def exchangeBegun(self, exchange: Exchange) -> None:
         """See :class:`~lmgateway.interfaces.IExchangeListener`."""

@@ -102,14 +102,14 @@ class GatewayRoot(Resource):
         request.principal = rules.authenticator.authenticate(head)
         if request.principal.isKeyless:
             rules.browsers.admitKeyless(head)
+        request.site.recognised(request.channel)
         if missing is not None:
             raise missing
         scope = route.scopeFor(head.method)
         if scope is not None:
-            if request.principal.isKeyless and not request.principal.holds(scope):
+            if request.principal.isKeyless and request.principal.keyId is None and not request.principal.holds(scope):
                 raise Unauthenticated("Without a key one can only infer here. Send one.", code="missing_api_key")
             rules.authorizer.permit(request.principal, scope)
-        request.site.recognised(request.channel)
         self._limit(request, request.principal, route)
         if route.kind == "api":
             request.body.limit = API_BODY_LIMIT
@@ -168,11 +168,14 @@ class GatewayRoot(Resource):
         try:
             self._admitAddress(request.head.peer)
         except Forbidden as forbidden:
-            forbidden.closes = True
             error = forbidden
         respondError(request, error)
 
+    def permits(self, address: str) -> bool:
+        """Whether requests from an address are looked at."""
+        return self.rules.addresses.permits(address)
+
     def _admitAddress(self, address: str) -> None:
-        if not self.rules.addresses.permits(address):
+        if not self.permits(address):
             msg = f"Requests from {address} are not allowed here. The gateway's IP_ALLOWLIST says who may ask."
-            raise Forbidden(msg, code="address_not_allowed")
+            raise Forbidden(msg, code="address_not_allowed", closes=True)
