@@ -59,6 +59,7 @@ class LittleGateway:
     :param answers: by path; the last of several is given again and again.
     :param tls: what to serve https with.
     :ivar asked: the target and the header fields of each request.
+    :ivar methods: the method of each.
     :ivar told: the target and the JSON of each request that has a body; a test may wait for them.
     """
 
@@ -66,6 +67,7 @@ class LittleGateway:
         self, case: SynchronousTestCase, answers: Mapping[str, list[Said]], tls: ssl.SSLContext | None = None
     ) -> None:
         self.asked: list[tuple[str, Mapping[str, str]]] = []
+        self.methods: list[str] = []
         self.told: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.over = threading.Event()
         self._answers = answers
@@ -83,6 +85,9 @@ class LittleGateway:
                 length = int(self.headers["Content-Length"])
                 gateway.told.put((self.path, json.loads(self.rfile.read(length))))
                 gateway.answer(self)
+
+            do_PATCH = do_POST
+            do_DELETE = do_GET
 
             def log_message(self, *arguments: object) -> None:
                 """Keep quiet."""
@@ -111,6 +116,7 @@ class LittleGateway:
     def answer(self, request: Any) -> None:
         """Say the next answer of a path."""
         self.asked.append((request.path, dict(request.headers.items())))
+        self.methods.append(request.command)
         answers = self._answers.get(request.path.partition("?")[0], [error(404, {"error": "There is nothing."})])
         said = answers.pop(0) if len(answers) > 1 else answers[0]
         if said.after is not None:

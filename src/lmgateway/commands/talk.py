@@ -23,8 +23,9 @@ import click
 from rich.console import Console
 
 from lmgateway.kinds import Kind, PemBundle, Secret
-from lmgateway.listeners import splitDescription
+from lmgateway.listeners import isLoopback, splitDescription, wantsTls
 from lmgateway.places import BaseUrl
+from lmgateway.policy.authentication import KeyForm, checkKeyForm
 from lmgateway.settings import Settings, SettingsError, loadSettings
 from lmgateway.telemetry.accesslog import printable
 
@@ -41,6 +42,7 @@ LONGEST_MESSAGE = 1000
 """Characters of what the gateway says that an error shows."""
 
 _ALL_ADDRESSES = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - shown, not bound
+_DONE = frozenset({HTTPStatus.OK, HTTPStatus.CREATED})
 _MAY_PASS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 
 
@@ -108,8 +110,19 @@ class Place:
         :param seconds: how long it may take; None for any time.
         :raise TalkError: it was not done, or nobody knows.
         """
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
-        with self.open(target, headers, seconds, body=json.dumps(value).encode()) as response:
+        return self.send("POST", target, value, seconds)
+
+    def send(
+        self, method: str, target: str, value: Mapping[str, Any] | None = None, seconds: float | None = ANSWER_SECONDS
+    ) -> dict[str, Any]:
+        """
+        Have something done, as :meth:`post`, by any method.
+
+        :param value: what is said about it; None for nothing.
+        """
+        headers = {"Accept": "application/json", **({} if value is None else {"Content-Type": "application/json"})}
+        body = None if value is None else json.dumps(value).encode()
+        with self.open(target, headers, seconds, _DONE, body, method) as response:
             return self._objectIn(self.readAll(response))
 
     def open(
@@ -119,12 +132,14 @@ class Place:
         seconds: float | None,
         well: frozenset[int] = frozenset({200}),
         body: bytes | None = None,
+        method: str | None = None,
     ) -> http.client.HTTPResponse:
         """
         Ask, and leave the body of the answer to be read.
 
         :param seconds: how long the gateway may be silent, now and while the body is read; None for any time.
         :param body: is posted; None to get.
+        :param method: instead of these.
         :raise TalkError: there was no answer, or one whose status is not among ``well``.
         """
         fields = {"Connection": "close", **headers}
@@ -132,7 +147,7 @@ class Place:
             fields["Authorization"] = f"Bearer {self._key}"
         try:
             connection = self._connection(seconds)
-            connection.request("GET" if body is None else "POST", target, body, fields)
+            connection.request(method or ("GET" if body is None else "POST"), target, body, fields)
             response = connection.getresponse()
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise self.broken(error) from None
@@ -186,7 +201,7 @@ class Place:
     def _refusal(self, status: int, body: bytes) -> TalkError:
         """Say what an answer means that is none."""
         if status == HTTPStatus.UNAUTHORIZED:
-            said = "does not know this key" if self._key else "asks for a key"
+            said = _UNKNOWN_KEYS[checkKeyForm(self._key)] if self._key else "asks for a key"
             return TalkError(
                 f"The gateway at {self.url} {said}. Name a file that holds one, --key-file FILE, or set {KEY_VARIABLE}.",
                 mayPass=False,
@@ -195,6 +210,10 @@ class Place:
         return TalkError(f"The gateway at {self.url} says {status}: {messageOf(body)}", mayPass=mayPass)
 
 
+_UNKNOWN_KEYS = {
+    **dict.fromkeys(KeyForm, "does not know this key"),
+    KeyForm.MISTYPED: "does not know this key, and it is mistyped: a part of it is missing or wrong",
+}
 _WHERE = f"Say where it is: --url URL, or {URL_VARIABLE}."
 
 
@@ -237,6 +256,22 @@ def jsonText(value: object, indent: int | None = None) -> str:
 def asksGateway(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say which gateway is meant, and the place that they name as its first argument."""
 
+    @takesPlace
+    @functools.wraps(command)
+    def found(url: str | None, keyFile: str | None, caFile: str | None, **rest: Any) -> None:
+        files = (rest.pop("configFile"), rest.pop("envFile"))
+        try:
+            place = findPlace(url, keyFile, caFile, files, os.environ)
+        except SettingsError as error:
+            raise click.ClickException(str(error)) from None
+        command(place, **rest)
+
+    return found
+
+
+def takesPlace(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say which gateway is meant."""
+
     @click.option(
         "--url", metavar="URL", help=f"Where the gateway is; else {URL_VARIABLE}, else what its settings say."
     )
@@ -251,15 +286,10 @@ def asksGateway(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--config", "configFile", metavar="FILE", help="The gateway's TOML file.")
     @click.option("--env-file", "envFile", metavar="FILE", help="The gateway's .env file.")
     @functools.wraps(command)
-    def found(url: str | None, keyFile: str | None, caFile: str | None, **rest: Any) -> None:
-        files = (rest.pop("configFile"), rest.pop("envFile"))
-        try:
-            place = findPlace(url, keyFile, caFile, files, os.environ)
-        except SettingsError as error:
-            raise click.ClickException(str(error)) from None
-        command(place, **rest)
+    def taken(*given: Any, **named: Any) -> None:
+        command(*given, **named)
 
-    return found
+    return taken
 
 
 def findPlace(
@@ -290,7 +320,7 @@ def findPlace(
         or _readAs(BaseUrl(), f"variable {URL_VARIABLE}", environ.get(URL_VARIABLE))
         or _listenerUrl(settings)
     )
-    return Place(place, key, _readAs(PemBundle(), "option --ca-file", caFile))
+    return Place(place, key, _readAs(PemBundle(), "option --ca-file", caFile) or _ownAuthority(settings, place))
 
 
 def _readAs(kind: Kind, where: str, text: str | None) -> str | None:
@@ -310,18 +340,30 @@ def _listenerUrl(settings: Settings) -> str:
 
     :raise SettingsError: none has, or only on a port that nobody knows before it listens.
     """
-    for description in settings.listen.descriptions:
-        url = urlOf(description)
+    # Where there is a listener without TLS, it is this machine's own.
+    for description in sorted(settings.listen.descriptions, key=lambda each: wantsTls(each, settings.listen.tls)):
+        url = urlOf(description, isSecured=wantsTls(description, settings.listen.tls))
         if url is not None:
             return url
     raise SettingsError(f"The settings do not tell the gateway's address. {_WHERE}")
 
 
-def urlOf(description: str) -> str | None:
+def _ownAuthority(settings: Settings, url: str) -> str | None:
+    """The file of the gateway's own authority, where the gateway at ``url`` is one on this machine that has one."""
+    # Brings cryptography, which most calls need not wait for.
+    from lmgateway.tls.folder import TlsFolder
+
+    path = TlsFolder(settings.state.directory).certificatePath
+    isHere = url.startswith("https:") and isLoopback(urlsplit(url).hostname or "")
+    return str(path) if isHere and settings.tls.certificate is None and path.exists() else None
+
+
+def urlOf(description: str, *, isSecured: bool = False) -> str | None:
     """
     Give the URL by which this machine reaches a listener.
 
     :param description: a valid endpoint string.
+    :param isSecured: whether the gateway speaks TLS there.
     :return: None where it has none: a socket in the file system, a port that is chosen at the start, or a type that is unknown here.
     """
     kind, arguments, named = splitDescription(description)
@@ -334,7 +376,7 @@ def urlOf(description: str) -> str | None:
         return None
     host = named.get("interface", "::" if kind == "tcp6" else "")
     host = _ALL_ADDRESSES.get(host, host)
-    scheme = "http" if kind.startswith("tcp") else "https"
+    scheme = "http" if kind.startswith("tcp") and not isSecured else "https"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{int(port)}"
 
 
