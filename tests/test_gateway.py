@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sqlite3
 from contextlib import closing
+from ipaddress import ip_address
 from typing import Any
 
 from lmgateway.gateway import Gateway, StartError
@@ -130,17 +131,21 @@ class ListenTests(TestCase):
 
 class AddressTests(GatewayTestCase):
     def test_urls(self) -> None:
-        """The URL of a listener is one that works on this machine; a unix socket has none."""
+        """
+        The URL of a listener is one that works on this machine, and with TLS, where there is such an address, on others; a unix
+        socket has none.
+        """
+        lan = (ip_address("192.168.1.7"),)
         listenTCP = self.reactor.listenTCP
         for port, description, url in (
             (listenTCP(8001, None), "tcp:8001", "http://127.0.0.1:8001"),
             (listenTCP(8002, None, 50, "::"), r"tcp6:8002:interface=\:\:", "http://[::1]:8002"),
             (listenTCP(8003, None, 50, "::1"), r"tcp6:8003:interface=\:\:1", "http://[::1]:8003"),
-            (listenTCP(8443, None), "ssl:8443", "https://127.0.0.1:8443"),
-            (listenTCP(8444, None), "tls:/certificates:8444", "https://127.0.0.1:8444"),
+            (listenTCP(8443, None), "ssl:8443", "https://192.168.1.7:8443"),
+            (listenTCP(8444, None, 50, "::"), "tls:/certificates:8444", "https://[::1]:8444"),
             (self.reactor.listenUNIX("/run/socket", None), "unix:/run/socket", None),
         ):
-            self.assertEqual(listenerUrl(port, isSecured=hasOwnTls(description)), url)
+            self.assertEqual(listenerUrl(port, lan, isSecured=hasOwnTls(description)), url)
 
 
 class StopTests(ServingTestCase):

@@ -81,9 +81,17 @@ class GatewayProcess(LoggedService):
             fresh = self._reread()
             self._logs.reconfigure(fresh.log, _secretsOf(fresh))
         except SettingsError as error:
-            _log.error("The configuration was not read again; the old one stays: {error}", error=str(error))
-        else:
+            self._tellRefused(error)
+            return
+        before = self._gateway.settings
+        try:
             await self._gateway.reload(fresh)
+        except SettingsError as error:
+            self._logs.reconfigure(before.log, _secretsOf(before))
+            self._tellRefused(error)
+
+    def _tellRefused(self, error: SettingsError) -> None:
+        _log.error("The configuration was not read again; the old one stays: {error}", error=str(error))
 
 
 def announceInLog(announcement: Announcement) -> None:

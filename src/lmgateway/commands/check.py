@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lmgateway.listeners import reachesBeyondLoopback
 from lmgateway.policy.addresses import EVERYBODY
 from lmgateway.settings import Settings, SettingsError, loadSettings, valueOf
 from lmgateway.specs import SPECS
@@ -75,7 +74,7 @@ def warningsOf(settings: Settings) -> Iterator[str]:
             yield "Other machines can connect and access.apiKey is not set: without a stored key, one is generated at the first start."
         if EVERYBODY in access.allow:
             yield "Other machines can connect and access.allow is *: every address may."
-        if any(entry.startswith("tcp") and reachesBeyondLoopback(entry) for entry in listen.descriptions):
+        if listen.plainBeyondLoopback:
             yield "Other machines can connect without TLS: keys and prompts cross the network in clear."
     if upstream.caFile is not None and not upstream.baseUrl.startswith("https:"):
         yield "upstream.caFile has no effect: upstream.baseUrl is not https."

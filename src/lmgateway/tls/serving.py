@@ -8,7 +8,7 @@ Connections that are there keep the context that they were made with.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,7 +28,7 @@ from zope.interface import implementer
 
 from lmgateway.message import HeaderPairs
 from lmgateway.settings import TlsSettings
-from lmgateway.tls.addresses import Subjects, interfaceAddresses, lanAddresses, machineSubjects
+from lmgateway.tls.addresses import Address, Subjects, machineSubjects
 from lmgateway.tls.authority import RENEW_BEFORE, TlsError
 from lmgateway.tls.context import ClientTrust, Identity, makeContext, readCertificates, readIdentity
 from lmgateway.tls.folder import TlsFolder
@@ -178,12 +178,14 @@ def strictTransport(seconds: float) -> HeaderPairs:
     return ((b"Strict-Transport-Security", b"max-age=%d" % seconds),) if seconds else ()
 
 
-def listenerUrl(port: IListeningPort, *, isSecured: bool) -> str | None:
+def listenerUrl(port: IListeningPort, lan: Iterable[Address], *, isSecured: bool) -> str | None:
     """
     The URL of a listener; None of one that has none, such as a unix socket.
 
     One that listens on all addresses is told by an address that works: with TLS by one that other machines can use, for it
     is there for them; else by this machine's own.
+
+    :param lan: the machine's addresses that other machines can use.
     """
     address: Any = port.getHost()
     host = getattr(address, "host", None)
@@ -191,7 +193,7 @@ def listenerUrl(port: IListeningPort, *, isSecured: bool) -> str | None:
         return None
     if ip_address(host).is_unspecified:
         version = ip_address(host).version
-        usable = lanAddresses(interfaceAddresses()) if isSecured else ()
+        usable = lan if isSecured else ()
         host = next((str(each) for each in usable if each.version == version), _LOOPBACK[version])
     scheme = "https" if isSecured else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{address.port}"
