@@ -90,10 +90,12 @@ class Announcement(Struct, frozen=True):
 
     :param addresses: URLs, one for each listener that has one.
     :param generatedKey: a key that was made just now, and that nobody will be told again; else None.
+    :param fingerprint: of the gateway's own certificate authority, where it is in use.
     """
 
     addresses: tuple[str, ...]
     generatedKey: str | None
+    fingerprint: str | None = None
 
 
 class Gateway(MultiService):
@@ -261,7 +263,7 @@ class Gateway(MultiService):
             for port, description in zip(self._ports, listen.descriptions, strict=False)
         ]
         urls = tuple(url for url in found if url is not None)
-        self._announce(Announcement(urls, self._generatedKey))
+        self._announce(Announcement(urls, self._generatedKey, self._tls.fingerprint))
         self._generatedKey = None
 
     async def _stop(self) -> None:

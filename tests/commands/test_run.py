@@ -190,7 +190,7 @@ class ProcessTests(SynchronousTestCase):
     def start(self, port: int = 0) -> subprocess.Popen[str]:
         """Start a gateway that finds no LM Studio. It is killed if the test leaves it behind."""
         process = subprocess.Popen(
-            [sys.executable, "-c", "from lmgateway.cli import main; main()", "run"],
+            [sys.executable, "-c", "from lmgateway.cli import main; main()", "run", "--local"],
             env={
                 "LMSTUDIO_BASE_URL": f"http://127.0.0.1:{self.nobody.getsockname()[1]}",
                 "GATEWAY_STATE_DIR": str(self.state),

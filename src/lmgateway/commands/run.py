@@ -2,8 +2,9 @@
 """
 ``lmgateway run``: the gateway in the foreground, for whoever wants to see it work now.
 
-It differs from ``twistd -n lmgateway`` in three things: it always asks for a key, and makes one the first time; where LM
-Studio does not answer it starts the simulator instead, and says so; and it prints a command to try it with.
+It differs from ``twistd -n lmgateway`` in four things: it serves other machines, too, with TLS, at a port of their own; it
+always asks for a key, and makes one the first time; where LM Studio does not answer it starts the simulator instead, and says
+so; and it prints a command to try it with.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import shlex
 import ssl
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,11 +29,14 @@ from twisted.logger import ILogObserver, globalLogBeginner
 from twisted.python.usage import UsageError
 
 from lmgateway import __version__
+from lmgateway.commands.tls import LAN_PORT
 from lmgateway.gateway import Announcement
+from lmgateway.listeners import describe
 from lmgateway.logs import streamOutput
 from lmgateway.options import Options
 from lmgateway.settings import Settings, UpstreamSettings
-from lmgateway.specs import SPECS
+from lmgateway.specs import SPECS, defaultAllow
+from lmgateway.tls.addresses import interfaceAddresses, lanAddresses
 
 ASK_SECONDS = 2.0
 """How long LM Studio may take to answer before the simulator takes its place."""
@@ -54,10 +59,21 @@ class Command(click.Command):
 
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True}, options_metavar="[OPTIONS]")
+@click.option("--local", is_flag=True, help="Serve this machine only.")
+@click.option(
+    "--lan-port",
+    "lanPort",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help=f"Where to serve other machines, with TLS: {LAN_PORT} unless given. 0 is any that is free.",
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="")
-def run(arguments: tuple[str, ...]) -> None:
+def run(arguments: tuple[str, ...], lanPort: int | None, *, local: bool) -> None:
     """
     Run the gateway in the foreground, with a key, and with a simulator where LM Studio does not answer.
+
+    On loopback it speaks plain HTTP. On a machine with a LAN it serves that, too, with TLS, unless --local, --host or
+    --listen say otherwise.
 
     Stop it with Ctrl-C: running answers may finish; a second Ctrl-C cuts them off.
     """
@@ -66,24 +82,45 @@ def run(arguments: tuple[str, ...]) -> None:
         options.parseOptions(list(arguments))
     except UsageError as error:
         raise click.ClickException(str(error)) from None
-    serve(options)
+    lan = None if local else lanListener(options.settings, lanPort, lanAddresses(interfaceAddresses()))
+    serve(options, lan)
 
 
-def serve(options: Options) -> None:
-    """Find an upstream, put the gateway in front of it, and stay until a signal ends it."""
+def lanListener(settings: Settings, port: int | None, addresses: Sequence[object]) -> str | None:
+    """
+    Where other machines are served.
+
+    :param port: as the option says, if it was given.
+    :param addresses: those of this machine that others can use.
+    :return: an endpoint string; None where the settings say themselves where to listen, or nobody could come.
+    """
+    isSaid = any(settings.origins[key] != "default" for key in ("listen.host", "listen.endpoints"))
+    if isSaid or not addresses or settings.listen.tls == "off":
+        return None
+    if port is None:
+        port = LAN_PORT if settings.listen.port else 0
+    return describe("0.0.0.0", port)  # noqa: S104 - with TLS and a key
+
+
+def serve(options: Options, lan: str | None) -> None:
+    """
+    Find an upstream, put the gateway in front of it, and stay until a signal ends it.
+
+    :param lan: an endpoint to listen on for other machines, if any.
+    """
     from twisted.internet import reactor
 
     from lmgateway.tap import gatewayService
 
     upstream = findUpstream(options.settings.upstream)
     standIn = startSimulator(reactor) if upstream.fault else None
-    settings = adapt(options.settings, standIn)
+    settings = adapt(options.settings, standIn, lan)
     application = Application("lmgateway")
     gatewayService(
         settings,
         reactor,
         announce=lambda announcement: click.echo(greeting(settings, announcement, upstream)),
-        reread=lambda: adapt(options.reload(), standIn),
+        reread=lambda: adapt(options.reload(), standIn, lan),
         output=streamOutput(sys.stdout),
     ).setServiceParent(application)
     globalLogBeginner.beginLoggingTo([application.getComponent(ILogObserver)], redirectStandardIO=False)
@@ -92,17 +129,23 @@ def serve(options: Options) -> None:
     reactor.run()
 
 
-def adapt(settings: Settings, standIn: str | None) -> Settings:
+def adapt(settings: Settings, standIn: str | None, lan: str | None = None) -> Settings:
     """
     The settings that ``run`` goes by.
 
     :param standIn: the simulator's URL, if it takes LM Studio's place.
+    :param lan: an endpoint to listen on for other machines, if any.
     """
     access = replace(settings.access, requireKey="always")
+    listen = settings.listen
+    if lan is not None:
+        listen = replace(listen, endpoints=(*listen.descriptions, lan))
+        if settings.origins["access.allow"] == "default":
+            access = replace(access, allow=defaultAllow(listen.endpoints))
     upstream = settings.upstream
     if standIn is not None:
         upstream = replace(upstream, baseUrl=standIn, apiToken=None)
-    return replace(settings, access=access, upstream=upstream)
+    return replace(settings, access=access, listen=listen, upstream=upstream)
 
 
 def startSimulator(reactor: Any) -> str:
@@ -183,6 +226,10 @@ def greeting(settings: Settings, announcement: Announcement, upstream: Found) ->
     lines = [f"lmgateway {__version__}", ""]
     lines += [f"  address   {address}" for address in addresses]
     lines += [f"  upstream  {_upstreamLine(settings, upstream)}", f"  key       {_keyLine(settings, announcement)}"]
+    secured = [address for address in addresses if address.startswith("https:")]
+    if secured and announcement.fingerprint is not None:
+        lines.append(f"  trust     {secured[0]}/ca.crt, once on each other machine: `lmgateway tls show` says how.")
+        lines.append(f"            SHA-256 {announcement.fingerprint}")
     if announcement.addresses:
         key = announcement.generatedKey or f"${VARIABLE}"
         model = upstream.model if upstream.fault is None else _simulatedModel()

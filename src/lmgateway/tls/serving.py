@@ -29,7 +29,7 @@ from zope.interface import implementer
 from lmgateway.message import HeaderPairs
 from lmgateway.settings import TlsSettings
 from lmgateway.tls.addresses import Address, Subjects, machineSubjects
-from lmgateway.tls.authority import RENEW_BEFORE, TlsError
+from lmgateway.tls.authority import RENEW_BEFORE, TlsError, fingerprintOf
 from lmgateway.tls.context import ClientTrust, Identity, makeContext, readCertificates, readIdentity
 from lmgateway.tls.folder import TlsFolder
 from lmgateway.tls.identities import identitiesIn
@@ -70,6 +70,11 @@ class ServerTls:
     def isLoaded(self) -> bool:
         """Whether there is anything to serve with, and so anything to keep fresh."""
         return self._context is not None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The SHA-256 fingerprint of the gateway's own authority, where it is in use."""
+        return None if self.authority is None else fingerprintOf(x509.load_pem_x509_certificate(self.authority))
 
     def now(self) -> datetime:
         """The time, as certificates have it."""
