@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from lmgateway.errors import Unauthenticated
 from lmgateway.keys import KeyRing, Minted, StoredKey
 from lmgateway.message import Principal, Scope
 from lmgateway.policy.minting import Edit, decodeEdit, decodeMint, decodeRotation, requireWithin, within
@@ -58,8 +59,14 @@ class KeyDesk:
         """
         order = decodeMint(body, self._now())
         grant = within(minter, order.scopes, order.grant)
-        minted = await self._ring.add(order.name, order.scopes, grant, hasOther=self._hasConfigured())
-        return self._shownOnce(minted)
+        minted = self._ring.add(
+            order.name,
+            order.scopes,
+            grant,
+            hasOther=self._hasConfigured(),
+            permit=lambda: self._requireGood(minter),
+        )
+        return self._shownOnce(await minted)
 
     async def edit(self, minter: Principal, keyId: str, body: bytes) -> dict[str, Any]:
         """
@@ -70,8 +77,12 @@ class KeyDesk:
         :raise GatewayError: it cannot be changed; nothing has changed.
         """
         edit = decodeEdit(body, self._now())
-        changed = self._ring.change(keyId, lambda key: edited(minter, key, edit), hasOther=self._hasConfigured())
-        return self.describe(await changed)
+
+        def become(key: StoredKey) -> StoredKey:
+            self._requireGood(minter)
+            return edited(minter, key, edit)
+
+        return self.describe(await self._ring.change(keyId, become, hasOther=self._hasConfigured()))
 
     async def rotate(self, minter: Principal, keyId: str, body: bytes) -> dict[str, Any]:
         """
@@ -82,9 +93,12 @@ class KeyDesk:
         :raise GatewayError: it cannot be done; nothing has changed.
         """
         grace = decodeRotation(body)
-        return self._shownOnce(
-            await self._ring.rotate(keyId, grace, lambda key: requireWithin(minter, key.scopes, key.grant))
-        )
+
+        def permit(key: StoredKey) -> None:
+            self._requireGood(minter)
+            requireWithin(minter, key.scopes, key.grant)
+
+        return self._shownOnce(await self._ring.rotate(keyId, grace, permit))
 
     async def revoke(self, keyId: str) -> dict[str, Any]:
         """
@@ -99,6 +113,15 @@ class KeyDesk:
             "name": key.name,
             "message": f"The key {key.name} is good no more, and what ran with it was cut off.",
         }
+
+    def _requireGood(self, minter: Principal) -> None:
+        """
+        See that whoever asks may still ask: another change may have come before.
+
+        :raise Unauthenticated: their key was revoked meanwhile.
+        """
+        if minter.keyId is not None and minter.keyId not in self._ring:
+            raise Unauthenticated("The API key was revoked.")
 
     def describe(self, key: StoredKey) -> dict[str, Any]:
         """Tell all that may be known of a key."""

@@ -148,6 +148,9 @@ class KeyRing:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def __contains__(self, keyId: str) -> bool:
+        return keyId in self._keys
+
     def load(self) -> Deferred[None]:
         """
         Take up what is stored, in place of what is known. Nobody is told.
@@ -181,7 +184,13 @@ class KeyRing:
         return self._lastUsed.get(keyId)
 
     def add(
-        self, name: str, scopes: Iterable[Scope], grant: Grant = UNLIMITED, *, hasOther: bool = True
+        self,
+        name: str,
+        scopes: Iterable[Scope],
+        grant: Grant = UNLIMITED,
+        *,
+        hasOther: bool = True,
+        permit: Callable[[], None] = lambda: None,
     ) -> Deferred[Minted]:
         """
         Make a key.
@@ -190,11 +199,12 @@ class KeyRing:
         :param scopes: what it may do.
         :param grant: what it is held to.
         :param hasOther: whether the gateway can be administered without any stored key.
+        :param permit: called when it is this key's turn; may raise.
         :return: fires once a ``kill -9`` can no longer lose it. Fails with :class:`~lmgateway.errors.Conflict` where another
             key has the name, there are too many, or nobody could administer the gateway then; with
             :class:`~lmgateway.errors.Unavailable` where the disk does not take it. Cancelling ends the waiting alone.
         """
-        return self._alone(lambda: self._add(name, frozenset(scopes), grant, hasOther=hasOther))
+        return self._alone(lambda: self._add(name, frozenset(scopes), grant, permit, hasOther=hasOther))
 
     def change(
         self, keyId: str, edit: Callable[[StoredKey], StoredKey], *, hasOther: bool = True
@@ -234,7 +244,10 @@ class KeyRing:
         keys, former = await self._store.run(lambda connection: _read(connection, now))
         self._become({row[0]: _keyOf(row, former) for row in keys})
 
-    async def _add(self, name: str, scopes: frozenset[Scope], grant: Grant, *, hasOther: bool) -> Minted:
+    async def _add(
+        self, name: str, scopes: frozenset[Scope], grant: Grant, permit: Callable[[], None], *, hasOther: bool
+    ) -> Minted:
+        permit()
         if any(key.name == name for key in self._keys.values()):
             raise Conflict(
                 "Another key has this name, and usage goes by the name. Choose another one, or revoke that key."

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from lmgateway.errors import Unauthenticated
 from lmgateway.gateway import Gateway
 from lmgateway.policy.authentication import KeyForm, checkKeyForm
+from twisted.internet.defer import Deferred
 
 from tests.gateways import EMPTY, HEAD, KEY, GatewayTestCase, chunk
 from tests.web.support import Answer, Client, requestBytes
@@ -306,18 +308,42 @@ class RevokeTests(KeysTestCase):
         self.well("DELETE", f"/admin/keys/{made['id']}")
         self.network.flush()
         self.assertEqual([upstream.ended for upstream in upstreams], [True, True, True, False])
-        self.assertEqual([client.answers[0].status for client in (waiting, listing, sending)], [503] * 3)
+        self.assertEqual([client.answers[0].status for client in (waiting, listing, sending)], [503, 503, 401])
         self.assertFalse(streaming.answers[0].whole)
         self.assertIsNotNone(streaming.protocol.ended)
         self.assertIsNone(others.protocol.ended)
-        self.assertEqual(
-            self.gateway._root.running,
-            {request for request in self.gateway._root.running if request.principal.name == "bob"},
-        )  # type: ignore[union-attr]
+        self.assertEqual([request.model for request in self.gateway._root.running], ["m"])
         upstreams[3].transport.write(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
         self.network.flush()
         self.assertTrue(others.answers[0].whole)
         self.assertEqual(self.gateway._root.running, set())
+
+    def test_lastWill(self) -> None:
+        """Whoever was still sending a request to the gateway itself when their key was revoked has no last wish."""
+        made = self.mint(scopes=["admin"])
+        body = b'{"name":"heir","scopes":["admin"]}'
+        client = self.connect(self.gateway)
+        head = requestBytes(
+            "POST", "/admin/keys", body[:9], key=made["key"], headers={"Content-Length": str(len(body))}
+        )
+        client.send(head)
+        self.well("DELETE", f"/admin/keys/{made['id']}")
+        client.send(body[9:])
+        self.assertEqual(client.answers[0].status, 401)
+        self.assertEqual([key["name"] for key in self.well("GET", "/admin/keys")["keys"]], ["GATEWAY_API_KEY"])
+
+    def test_overtaken(self) -> None:
+        """A change that was asked for in time, but whose turn comes after the revocation of the key that asks, is not made."""
+        made, other = self.mint(scopes=["admin"]), self.mint("bob")
+        minter = self.gateway._keys.get(made["id"]).principal
+        self.well("DELETE", f"/admin/keys/{made['id']}")
+        desk = self.gateway._desk
+        for late in (
+            desk.mint(minter, b'{"name":"heir"}'),
+            desk.edit(minter, other["id"], b'{"parallel":1}'),
+            desk.rotate(minter, other["id"], b""),
+        ):
+            self.failureResultOf(Deferred.fromCoroutine(late), Unauthenticated)
 
     def test_followers(self) -> None:
         """Event streams and polls of the key end at once; those of others go on."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from twisted.python.failure import Failure
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -37,7 +38,7 @@ class GatewayRoot(Resource):
     :param apis: answer the rest, by the first two segments of the path (``/admin/keys``), or else by the first.
     :param refusals: answers requests without a good key.
     :param limits: what the others are held to.
-    :ivar running: what is being proxied.
+    :ivar running: the requests that were admitted and are not yet answered.
     """
 
     isLeaf = True
@@ -73,8 +74,8 @@ class GatewayRoot(Resource):
         except GatewayError as error:
             respondError(request, error)
             return NOT_DONE_YET
+        self.running.add(request)
         if route.kind == "proxy":
-            self.running.add(request)
             self._proxied.get(route.name, self._proxy).render(request)
         else:
             self._apiFor(request.path).render(request)
@@ -158,9 +159,13 @@ class GatewayRoot(Resource):
         return self._apis.get(b"/".join(segments[:3])) or self._apis[b"/".join(segments[:2])]
 
     def cutOff(self, keyId: str) -> None:
-        """End whatever is being proxied for a key, as if its client had left."""
+        """
+        End whatever runs with a key that is good no more: what is being proxied, as if its client had left, and whatever
+        is still sending its body.
+        """
         for request in list(self.running):
             if request.principal is not None and request.principal.keyId == keyId:
+                request.body.fail(Failure(Unauthenticated("The API key was revoked.")))
                 request.cancel()
 
     def refuse(self, request: GatewayRequest, error: GatewayError) -> None:
