@@ -148,8 +148,11 @@ class KeyRingTests(RingTestCase):
         self.successResultOf(self.ring.revoke(made.key.id))
         self.assertEqual(self.told, [KeyChange(made.key.id, isCut=True)])
         self.assertEqual(list(self.ring.principals), [digestOf(other.secret)])
-        self.ring = self.ringOf(self.reopened())
+        store = self.reopened()
+        self.ring = self.ringOf(store)
         self.assertEqual(list(self.ring.principals), [digestOf(other.secret)])
+        count = store.run(lambda connection: connection.execute("SELECT count(*) FROM formerSecrets").fetchone())
+        self.assertEqual(self.successResultOf(count), (0,))
         self.add()
 
     def test_inForceBefore(self) -> None:

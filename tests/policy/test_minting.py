@@ -287,6 +287,8 @@ class WithinTests(SynchronousTestCase):
             self.assertEqual(within(boss, INFERENCE, Grant(models=models)).models, models)
         for models in (("*",), ("qwen*",), ("q*",), ("gxy",), ("g[ab]",), ("qwen/a", "m")):
             self.assertRaises(Forbidden, within, boss, INFERENCE, Grant(models=models))
+        odd = replace(boss, grant=Grant(models=("[a*",)))
+        self.assertRaises(Forbidden, within, odd, INFERENCE, Grant(models=("[a]b",)))
         self.assertEqual(within(boss, INFERENCE, Grant(addresses=("10.1.0.0/16",))).addresses, ("10.1.0.0/16",))
         for address in ("0.0.0.0/0", "11.0.0.0/8", "::1"):
             self.assertRaises(Forbidden, within, boss, INFERENCE, Grant(addresses=(address,)))
