@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from lmgateway.listeners import checkDescription, describe, isLoopback, reachesBeyondLoopback, splitDescription
+from lmgateway.listeners import (
+    BACKLOG,
+    checkDescription,
+    describe,
+    isLoopback,
+    reachesBeyondLoopback,
+    splitDescription,
+    withBacklog,
+)
 from lmgateway.units import SettingsError
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
@@ -114,6 +122,15 @@ class DescribeTests(SynchronousTestCase):
         self.successResultOf(serverFromString(reactor, description).listen(Factory()))
         ((listenPort, _, _, interface),) = reactor.tcpServers
         self.assertEqual((listenPort, interface), (port, str(address)))
+
+    def test_backlog(self) -> None:
+        """More connections may wait than Twisted lets wait, unless the string says how many; other types are left alone."""
+        reactor = MemoryReactor()
+        for description in ("tcp:1", "tcp:1:backlog=7", "tcp6:1", r"unix:/a\:b"):
+            self.successResultOf(serverFromString(reactor, withBacklog(description)).listen(Factory()))
+        self.assertEqual([server[2] for server in reactor.tcpServers], [BACKLOG, 7, BACKLOG])
+        self.assertEqual([server[2] for server in reactor.unixServers], [BACKLOG])
+        self.assertEqual(withBacklog("tls:/certificates:1"), "tls:/certificates:1")
 
     @given(st.lists(st.text(min_size=1), min_size=1), st.dictionaries(st.text(min_size=1), st.text()))
     def test_split(self, arguments: list[str], named: dict[str, str]) -> None:

@@ -28,7 +28,7 @@ from lmgateway.errors import Unavailable
 from lmgateway.keydesk import KeyDesk
 from lmgateway.keys import KeyChange, KeyRing
 from lmgateway.ledger import UsageLedger
-from lmgateway.listeners import hasOwnTls, wantsTls
+from lmgateway.listeners import hasOwnTls, wantsTls, withBacklog
 from lmgateway.message import Principal
 from lmgateway.policy.completion import Completions
 from lmgateway.policy.explaining import Explainer
@@ -388,7 +388,7 @@ class Gateway(MultiService):
             _log.error("{reason}", reason=str(failures[0]))
 
         def listen() -> Deferred[IListeningPort]:
-            endpoint = serverFromString(self._reactor, description)
+            endpoint = serverFromString(self._reactor, withBacklog(description))
             secured = wantsTls(description, self.settings.listen.tls)
             return (self._tls.secure(endpoint) if secured else endpoint).listen(self.site)
 

@@ -29,6 +29,16 @@ _BUILT_IN = frozenset({"tcp", "ssl", "unix"})
 """Types that are no plugins of Twisted's."""
 
 
+BACKLOG = 1024
+"""
+Connections that may wait to be accepted. Twisted's 50 are too few for a burst: the kernel drops the others, whose clients
+try again after a second.
+"""
+
+_WITH_BACKLOG = frozenset({"tcp", "tcp6", "ssl", "unix"})
+"""Types that take ``backlog=``."""
+
+
 def isLoopback(host: str) -> bool:
     """Whether ``host`` is a loopback address, or the name that RFC 6761 section 6.3 reserves for one."""
     if host == "localhost":
@@ -43,6 +53,16 @@ def describe(host: str, port: int) -> str:
     """The endpoint string that listens on an address and a port."""
     kind = "tcp6" if ":" in host else "tcp"
     return f"{kind}:{port}:interface={quoteStringArgument(host)}"
+
+
+def withBacklog(description: str) -> str:
+    """
+    Give an endpoint string whose listener lets more connections wait than Twisted's do by themselves.
+
+    :param description: a valid endpoint string; what it says of this itself is left.
+    """
+    kind, _, named = splitDescription(description)
+    return description if kind not in _WITH_BACKLOG or "backlog" in named else f"{description}:backlog={BACKLOG}"
 
 
 def reachesBeyondLoopback(description: str) -> bool:
