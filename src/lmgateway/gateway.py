@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
@@ -40,9 +40,9 @@ from lmgateway.settings import Settings
 from lmgateway.specs import defaultAllow
 from lmgateway.state import StateStore, StoredActiveModel
 from lmgateway.statefile import StateError
+from lmgateway.studio.composing import makeChoice
 from lmgateway.studio.logs import LogFollower
 from lmgateway.studio.service import ModelService
-from lmgateway.studio.watching import Choose
 from lmgateway.telemetry.accesslog import AccessRecord
 from lmgateway.telemetry.captures import Captures
 from lmgateway.telemetry.events import ExchangeEvents
@@ -141,7 +141,7 @@ class Gateway(MultiService):
         self._state = UpstreamState(self._journal, settings.upstream.baseUrl)
         self._completions = Completions(settings.aliases, settings.models, isStrict=settings.upstream.strictModels)
         self._models = ModelService(
-            self._chooser(settings),
+            makeChoice(settings, self._upstream, reactor),
             self._state,
             self._active,
             self._journal,
@@ -199,9 +199,6 @@ class Gateway(MultiService):
             b"/debug/poll": feed,
             b"/metrics": debug,
         }
-
-    def _chooser(self, settings: Settings) -> Choose:
-        return lambda: fail(Unavailable("LM Studio's models cannot be managed yet."))
 
     def _ended(self, request: GatewayRequest) -> None:
         principal = request.principal
@@ -341,7 +338,7 @@ class Gateway(MultiService):
             state = UpstreamState(self._journal, settings.upstream.baseUrl)
             self._state = self._proxy.state = self._debug.upstream = self._listing.state = state
             self._listing.forget()
-        self._models.replaceUpstream(self._chooser(settings), self._state)
+        self._models.replaceUpstream(makeChoice(settings, upstream, self._reactor), self._state)
 
     async def _rereadKeys(self) -> None:
         try:

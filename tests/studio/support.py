@@ -114,11 +114,13 @@ class ScriptedChoice:
     :ivar choice: who is there; or why nobody is.
     """
 
+    reason: str | None = None
+
     def __init__(self, choice: ScriptedStudio | Exception) -> None:
         self.choice: ScriptedStudio | Exception = choice
         self.asked = 0
 
-    def __call__(self) -> Deferred[Any]:
+    def choose(self) -> Deferred[Any]:
         self.asked += 1
         if isinstance(self.choice, Exception):
             return fail(self.choice)

@@ -30,6 +30,15 @@ class KnowledgeTests(ServiceTestCase):
         self.assertEqual((service.reason, service.isStale, service.currentLoad), (None, False, None))
         self.assertIsNone(service.isResident(ActiveModel("m")))
 
+    def test_reason(self) -> None:
+        """While LM Studio answers the reason is why models are managed as they are, else why it does not."""
+        self.choice.reason = "It speaks REST."
+        self.start()
+        self.assertEqual(self.service.reason, "It speaks REST.")
+        self.studio.answer = self.choice.choice = DOWN
+        self.wait(5)
+        self.assertEqual(self.service.reason, DOWN.message)
+
     def test_outside(self) -> None:
         """What is loaded and unloaded elsewhere is told; what was there at first is not."""
         self.start("a", "b")

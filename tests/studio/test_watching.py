@@ -157,7 +157,8 @@ class DownTests(WatchTestCase):
     def test_silentChoice(self) -> None:
         """Nor can the choice be waited for without end."""
         waiting: Deferred[ScriptedStudio] = Deferred()
-        watch = ModelWatch(lambda: waiting, self.state, self.clock, self.seen.append, self.dropped.append)  # type: ignore[arg-type,return-value]
+        self.choice.choose = lambda: waiting  # type: ignore[method-assign]
+        watch = ModelWatch(self.choice, self.state, self.clock, self.seen.append, self.dropped.append)  # type: ignore[arg-type,return-value]
         looking = watch.look()
         self.wait(LOOK_SECONDS)
         self.assertIs(self.successResultOf(looking), False)

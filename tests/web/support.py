@@ -21,7 +21,7 @@ from lmgateway.settings import Settings, loadSettings
 from lmgateway.studio.service import ModelService
 from lmgateway.studio.simulator.simulator import Simulator
 from lmgateway.studio.simulator.site import simulatorSite
-from lmgateway.studio.watching import Choose
+from lmgateway.studio.watching import Choice
 from lmgateway.telemetry.captures import Captures
 from lmgateway.telemetry.events import ExchangeEvents
 from lmgateway.telemetry.exchanges import Exchanges
@@ -94,9 +94,13 @@ class MemoryJournal:
         return len(self.events)
 
 
-def nobody() -> Deferred[Any]:
-    """Find nobody who manages models."""
-    return fail(Unavailable("Nobody manages models here."))
+class Nobody:
+    """There is nobody who manages models."""
+
+    reason = None
+
+    def choose(self) -> Deferred[Any]:
+        return fail(Unavailable("Nobody manages models here."))
 
 
 class Answer:
@@ -173,7 +177,7 @@ class MemoryGateway:
     A gateway between :class:`Client` and an upstream.
 
     :param listen: makes the upstream's end of each connection to it; the simulator unless given.
-    :param choose: finds who manages models; nobody does unless given. What there is is looked at only when somebody asks.
+    :param choice: finds who manages models; nobody does unless given. What there is is looked at only when somebody asks.
     """
 
     def __init__(
@@ -183,7 +187,7 @@ class MemoryGateway:
         keys: Mapping[bytes, Principal] | None = None,
         listen: Callable[[], Any] | None = None,
         journalSize: int = 8 << 20,
-        choose: Choose = nobody,
+        choice: Choice | None = None,
     ) -> None:
         self.settings = settings or settingsOf()
         self.network = Network()
@@ -200,7 +204,7 @@ class MemoryGateway:
         self.metrics = Metrics()
         self.state = UpstreamState(self.journal, UPSTREAM)
         inFlight = lambda: self.exchanges.inFlight.values()  # noqa: E731, PLW0108 - they are made after it
-        self.models = ModelService(choose, self.state, self.active, self.journal, inFlight, clock)
+        self.models = ModelService(choice or Nobody(), self.state, self.active, self.journal, inFlight, clock)
         self.exchanges = Exchanges([ExchangeEvents(self.journal), self.metrics, self.models])
         self.captures = Captures(self.settings.debug.capture, self.settings.debug.captureSize)
         watching = Watching(self.exchanges, clock, readerFor, self.captures)

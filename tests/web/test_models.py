@@ -26,7 +26,7 @@ class ModelsTestCase(SynchronousTestCase):
         self.studio = ScriptedStudio()
         self.choice = ScriptedChoice(self.studio)
         self.upstreams = ScriptedUpstreams()
-        self.gateway = MemoryGateway(choose=self.choice, listen=self.upstreams)
+        self.gateway = MemoryGateway(choice=self.choice, listen=self.upstreams)
 
     def begin(self, target: str, body: object) -> Client:
         """Ask for something that takes its time."""
@@ -393,7 +393,7 @@ class GatewayOnlyTests(ModelsTestCase):
         """How many instances are loaded is a figure where it is known, and none where it is not."""
         self.gateway.ask("GET", "/admin/models")
         self.assertIn(b"lmgateway_models_loaded NaN", self.gateway.ask("GET", "/metrics").body)
-        gateway = MemoryGateway(choose=ScriptedChoice(ScriptedStudio("a", "b")))
+        gateway = MemoryGateway(choice=ScriptedChoice(ScriptedStudio("a", "b")))
         gateway.ask("GET", "/admin/models")
         self.assertIn(b"lmgateway_models_loaded 2.0", gateway.ask("GET", "/metrics").body)
 
@@ -401,6 +401,6 @@ class GatewayOnlyTests(ModelsTestCase):
         """Where it is known that a model is not loaded, its activation says so."""
         answer = self.gateway.ask("POST", "/admin/models/activate", {"modelKey": "m"})
         self.assertNotIn("not loaded", answer.json()["message"])
-        gateway = MemoryGateway(choose=ScriptedChoice(ScriptedStudio("a")))
+        gateway = MemoryGateway(choice=ScriptedChoice(ScriptedStudio("a")))
         gateway.ask("GET", "/admin/models")
         self.assertIn("not loaded", gateway.ask("POST", "/admin/models/activate", {"modelKey": "m"}).json()["message"])

@@ -26,7 +26,7 @@ from lmgateway.studio.changes import OutsideChanges
 from lmgateway.studio.loads import Loaded, Loads, RunningLoad
 from lmgateway.studio.sharing import shared
 from lmgateway.studio.unloads import Unloaded, Unloads
-from lmgateway.studio.watching import Choose, ModelWatch
+from lmgateway.studio.watching import Choice, ModelWatch
 from lmgateway.telemetry.upstreams import UpstreamState
 
 CLOSE_SECONDS = 2.0
@@ -45,7 +45,7 @@ class ModelService(Service):
 
     It listens to inference requests: they tell when to look.
 
-    :param choose: finds who manages LM Studio's models, each time that it was away.
+    :param choice: finds who manages LM Studio's models, each time that it was away.
     :param state: is told whether LM Studio answers.
     :param active: holds the active model.
     :param journal: is told of what happens.
@@ -56,7 +56,7 @@ class ModelService(Service):
 
     def __init__(
         self,
-        choose: Choose,
+        choice: Choice,
         state: UpstreamState,
         active: IActiveModel,
         journal: IEventJournal,
@@ -69,7 +69,7 @@ class ModelService(Service):
         self._clock = clock
         self.defaultsFor = defaultsFor
         self._changes = OutsideChanges()
-        self._watch = ModelWatch(choose, state, clock, self._seen, self._letGo)
+        self._watch = ModelWatch(choice, state, clock, self._seen, self._letGo)
         self._loads = Loads(journal, clock, self.activate, self._loadBegun, self._loadEnded)
         self._unloads = Unloads(journal, clock, self._changes, self.deactivate, self._unloadEnded, exchanges)
         self._subscribers: list[Subscriber] = []
@@ -96,8 +96,8 @@ class ModelService(Service):
 
     @property
     def reason(self) -> str | None:
-        """Why LM Studio could not be looked at the last time; None where it could."""
-        return None if self._watch.error is None else self._watch.error.message
+        """Why LM Studio could not be looked at the last time; or where it could, why models are managed as they are."""
+        return self._watch.choice.reason if self._watch.error is None else self._watch.error.message
 
     @property
     def isStale(self) -> bool:
@@ -144,11 +144,11 @@ class ModelService(Service):
         """Look now, for an admin; fires with whether LM Studio answered."""
         return self._watch.look()
 
-    def replaceUpstream(self, choose: Choose, state: UpstreamState) -> None:
+    def replaceUpstream(self, choice: Choice, state: UpstreamState) -> None:
         """Manage another LM Studio's models from now on. What the one of before is loading, it loads."""
         self._changes.forget()
         self._seenResident = None
-        self._watch.replace(choose, state)
+        self._watch.replace(choice, state)
         self._tell()
 
     # doing

@@ -7,7 +7,7 @@ gateway, and ever more rarely while LM Studio is down.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -44,15 +44,25 @@ FRESH_SECONDS = 1.0
 
 _log = Logger()
 
-Choose = Callable[[], "Deferred[IModelManager]"]
-"""Asks LM Studio how its models can be managed; fails with :class:`~lmgateway.errors.UpstreamUnavailable` if it is not there."""
+
+class Choice(Protocol):
+    """
+    Finds out how LM Studio's models can be managed.
+
+    :ivar reason: why the last choice was as it was: sentences for people.
+    """
+
+    reason: str | None
+
+    def choose(self) -> Deferred[IModelManager]:
+        """Ask LM Studio. Fails with :class:`~lmgateway.errors.UpstreamUnavailable` if it is not there."""
 
 
 class ModelWatch:
     """
     Looks at what LM Studio has.
 
-    :param choose: finds whom to ask, once and again whenever LM Studio was away.
+    :param choice: finds whom to ask, once and again whenever LM Studio was away.
     :param state: is told whether LM Studio answers.
     :param clock: all waiting is on it.
     :param seen: told of each inventory, from within the look.
@@ -66,7 +76,7 @@ class ModelWatch:
 
     def __init__(
         self,
-        choose: Choose,
+        choice: Choice,
         state: UpstreamState,
         clock: IReactorTime,
         seen: Callable[[Inventory], None],
@@ -77,7 +87,7 @@ class ModelWatch:
         self.management: Management | None = None
         self.error: GatewayError | None = None
         self.chosen: IModelManager | None = None
-        self._choose = choose
+        self.choice = choice
         self._state = state
         self._clock = clock
         self._seen = seen
@@ -106,9 +116,9 @@ class ModelWatch:
             self._timer = None
         self._drop()
 
-    def replace(self, choose: Choose, state: UpstreamState) -> None:
+    def replace(self, choice: Choice, state: UpstreamState) -> None:
         """Look at another LM Studio from now on. Of this one nothing is known any more."""
-        self._choose = choose
+        self.choice = choice
         self._state = state
         self.inventory = self.knownAt = self.management = self.error = None
         self._failures = 0
@@ -248,9 +258,9 @@ class ModelWatch:
             except (UpstreamBroken, UpstreamFailed):
                 # Another version may have taken its place since, with which one speaks otherwise.
                 self._drop()
-        choose = self._choose
-        chosen = await choose()
-        if choose is not self._choose or self._isStopped:
+        choice = self.choice
+        chosen = await choice.choose()
+        if choice is not self.choice or self._isStopped:
             self._dropped(chosen)
             raise UpstreamUnavailable("Another LM Studio is asked from now on.")
         self._drop()
