@@ -1,19 +1,13 @@
-"""Keys over HTTP, on a whole gateway whose state is real: made, shown, changed, rotated, revoked, and what each does to what runs."""
+"""Keys over HTTP: made, shown, changed and rotated; and that nobody locks everybody out, or gives what they do not have."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from lmgateway.errors import Unauthenticated
-from lmgateway.gateway import Gateway
 from lmgateway.policy.authentication import KeyForm, checkKeyForm
-from twisted.internet.defer import Deferred
 
-from tests.gateways import EMPTY, HEAD, KEY, GatewayTestCase, chunk
-from tests.web.support import Answer, Client, requestBytes
+from tests.gateways import KEY
+from tests.web.keys_support import KeysTestCase
+from tests.web.support import requestBytes
 
-START = 1_800_000_000.0
-DAY = 86_400
 EVERYTHING = {
     "name": "alice",
     "scopes": ["inference", "monitor"],
@@ -26,53 +20,6 @@ EVERYTHING = {
     "defaultInference": {"temperature": 0.5, "stopStrings": ["a"]},
     "capture": False,
 }
-
-
-class KeysTestCase(GatewayTestCase):
-    """A gateway with a configured key."""
-
-    environ = {"GATEWAY_API_KEY": KEY}
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.reactor.advance(START - self.reactor.seconds())
-        self.gateway = self.start(self.settings(**self.environ))
-
-    def send(
-        self, method: str, target: str, body: object = None, *, key: str | None = KEY, peerHost: str = "127.0.0.1"
-    ) -> Answer:
-        """Ask, and give the whole answer."""
-        client = self.connect(self.gateway, peerHost)
-        client.send(requestBytes(method, target, body, key=key))
-        (answer,) = client.answers
-        client.leave()
-        return answer
-
-    def well(self, method: str, target: str, body: object = None, *, key: str | None = KEY) -> Any:
-        """Ask for what is done, and give what is said of it."""
-        answer = self.send(method, target, body, key=key)
-        self.assertIn(answer.status, (200, 201), answer.body)
-        return answer.json()
-
-    def mint(self, name: str = "alice", *, key: str | None = KEY, **members: Any) -> Any:
-        """Make a key."""
-        return self.well("POST", "/admin/keys", {"name": name, **members}, key=key)
-
-    def status(self, key: str | None, peerHost: str = "127.0.0.1") -> int:
-        """What somebody is told who asks for the gateway's status."""
-        return self.send("GET", "/debug/status", key=key, peerHost=peerHost).status
-
-    def restarted(self) -> Gateway:
-        """Stop the gateway, and start it again."""
-        self.successResultOf(self.stop(self.gateway))
-        self.gateway = self.start(self.settings(**self.environ))
-        return self.gateway
-
-    def begin(self, target: str, key: str, body: object = None) -> Client:
-        """Send a request that takes its time."""
-        client = self.connect(self.gateway)
-        client.send(requestBytes("POST" if body else "GET", target, body, key=key))
-        return client
 
 
 class MintTests(KeysTestCase):
@@ -269,122 +216,6 @@ class RotateTests(KeysTestCase):
         self.assertEqual(self.send("POST", f"{place}/rotate", key=made["key"]).status, 403)
         self.assertEqual(self.send("PATCH", place, {"parallel": 5}, key=made["key"]).status, 403)
         self.assertEqual(self.mint("eve", key=made["key"])["expires"], "2027-01-15T08:01:00.000Z")
-
-
-class RevokeTests(KeysTestCase):
-    def test_atOnce(self) -> None:
-        """A revoked key is good no more, on connections of before too, nor after a restart, nor is its old secret."""
-        made = self.mint(scopes=["monitor"])
-        rotated = self.well("POST", f"/admin/keys/{made['id']}/rotate")
-        client = self.begin("/debug/status", rotated["key"])
-        told = self.well("DELETE", f"/admin/keys/{made['id']}")
-        self.assertEqual((told["status"], told["id"], told["name"]), ("revoked", made["id"], "alice"))
-        client.send(requestBytes("GET", "/debug/status", key=rotated["key"]))
-        self.assertEqual([answer.status for answer in client.answers], [200, 401])
-        for _ in range(2):
-            self.assertEqual([self.status(each["key"]) for each in (made, rotated)], [401, 401])
-            self.restarted()
-        self.assertEqual(self.send("GET", f"/admin/keys/{made['id']}").status, 404)
-
-    def test_cuts(self) -> None:
-        """
-        What a revoked key runs is cut at once, waiting for its answer, in the midst of it or sending its body, upstream
-        as downstream; what others run goes on.
-        """
-        made, other = self.mint(), self.mint("bob")
-        body = {"model": "m", "stream": True}
-        waiting = self.begin("/v1/chat/completions", made["key"], body)
-        streaming = self.begin("/v1/chat/completions", made["key"], body)
-        listing = self.begin("/v1/whatever", made["key"])
-        others = self.begin("/v1/chat/completions", other["key"], body)
-        upstreams = self.upstreams.made
-        for upstream in (upstreams[1], upstreams[3]):
-            upstream.transport.write(HEAD + chunk(b"data: 1\n\n"))
-        self.network.flush()
-        sending = self.connect(self.gateway)
-        sending.send(
-            requestBytes("POST", "/v1/chat/completions", b"{", key=made["key"], headers={"Content-Length": "9"})
-        )
-        self.well("DELETE", f"/admin/keys/{made['id']}")
-        self.network.flush()
-        self.assertEqual([upstream.ended for upstream in upstreams], [True, True, True, False])
-        self.assertEqual([client.answers[0].status for client in (waiting, listing, sending)], [503, 503, 401])
-        self.assertFalse(streaming.answers[0].whole)
-        self.assertIsNotNone(streaming.protocol.ended)
-        self.assertIsNone(others.protocol.ended)
-        self.assertEqual([request.model for request in self.gateway._root.running], ["m"])
-        upstreams[3].transport.write(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
-        self.network.flush()
-        self.assertTrue(others.answers[0].whole)
-        self.assertEqual(self.gateway._root.running, set())
-
-    def test_lastWill(self) -> None:
-        """Whoever was still sending a request to the gateway itself when their key was revoked has no last wish."""
-        made = self.mint(scopes=["admin"])
-        body = b'{"name":"heir","scopes":["admin"]}'
-        client = self.connect(self.gateway)
-        head = requestBytes(
-            "POST", "/admin/keys", body[:9], key=made["key"], headers={"Content-Length": str(len(body))}
-        )
-        client.send(head)
-        self.well("DELETE", f"/admin/keys/{made['id']}")
-        client.send(body[9:])
-        self.assertEqual(client.answers[0].status, 401)
-        self.assertEqual([key["name"] for key in self.well("GET", "/admin/keys")["keys"]], ["GATEWAY_API_KEY"])
-
-    def test_overtaken(self) -> None:
-        """A change that was asked for in time, but whose turn comes after the revocation of the key that asks, is not made."""
-        made, other = self.mint(scopes=["admin"]), self.mint("bob")
-        minter = self.gateway._keys.get(made["id"]).principal
-        self.well("DELETE", f"/admin/keys/{made['id']}")
-        desk = self.gateway._desk
-        for late in (
-            desk.mint(minter, b'{"name":"heir"}'),
-            desk.edit(minter, other["id"], b'{"parallel":1}'),
-            desk.rotate(minter, other["id"], b""),
-        ):
-            self.failureResultOf(Deferred.fromCoroutine(late), Unauthenticated)
-
-    def test_followers(self) -> None:
-        """Event streams and polls of the key end at once; those of others go on."""
-        made, other = self.mint(scopes=["monitor"]), self.mint("bob", scopes=["monitor"])
-        mine = [self.begin(target, made["key"]) for target in ("/debug/stream", "/debug/poll?since=99")]
-        others = self.begin("/debug/stream", other["key"])
-        self.well("DELETE", f"/admin/keys/{made['id']}")
-        self.assertEqual([client.answers[0].whole for client in mine], [True, True])
-        self.assertFalse(others.answers[0].whole)
-        self.assertEqual(list(self.gateway._feed._followers.values()), [other["id"]])
-
-    def test_followersJudgedAnew(self) -> None:
-        """Event streams end when their key is changed or ends, so that nobody follows on with what they had."""
-        made = self.mint(scopes=["monitor"], expiresInSeconds=60)
-        stream = self.begin("/debug/stream", made["key"])
-        self.well("PATCH", f"/admin/keys/{made['id']}", {"addresses": ["127.0.0.1"]})
-        self.assertTrue(stream.answers[0].whole)
-        stream = self.begin("/debug/stream", made["key"])
-        self.network.advance(59)
-        self.assertFalse(stream.answers[0].whole)
-        self.network.advance(2)
-        self.assertTrue(stream.answers[0].whole)
-
-    def test_own(self) -> None:
-        """Whoever revokes the key that they use is still told that it is done."""
-        made = self.mint(scopes=["admin"])
-        self.assertEqual(self.well("DELETE", f"/admin/keys/{made['id']}", key=made["key"])["status"], "revoked")
-        self.assertEqual(self.status(made["key"]), 401)
-
-    def test_usageStays(self) -> None:
-        """What a revoked key used is still told, under its name."""
-        made = self.mint()
-        client = self.begin("/v1/chat/completions", made["key"], {"model": "m"})
-        self.upstreams.made[0].transport.write(EMPTY)
-        self.network.flush()
-        self.assertEqual(client.answers[0].status, 200)
-        self.well("DELETE", f"/admin/keys/{made['id']}")
-        answer = self.connect(self.gateway)
-        answer.send(requestBytes("GET", "/admin/usage?by=key", key=KEY))
-        self.network.flush()
-        self.assertEqual([row["key"] for row in answer.answers[0].json()["rows"]], ["alice"])
 
 
 class AdministeredTests(KeysTestCase):
