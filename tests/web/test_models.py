@@ -259,9 +259,17 @@ class LoadTests(ModelsTestCase):
         client = self.begin(LOAD, {"modelKey": "m"})
         answer = self.gateway.ask("POST", "/admin/models/load/cancel", {"modelKey": "m"})
         self.assertEqual((answer.status, answer.json()["status"]), (200, "cancelled"))
+        self.assertIn("to the end", answer.json()["message"])
         self.assertTrue(self.studio.loads[0].isCancelled)
         self.assertEqual(self.answerOf(client).status, 409)
         self.assertEqual(self.gateway.ask("POST", "/admin/models/load/cancel", {"modelKey": "m"}).status, 404)
+
+    def test_cancelSdk(self) -> None:
+        """Where LM Studio can be told of it, nothing else is said."""
+        self.studio.management = "sdk"
+        self.begin(LOAD, {"modelKey": "m"})
+        answer = self.gateway.ask("POST", "/admin/models/load/cancel", {"modelKey": "m"})
+        self.assertEqual(answer.json()["message"], "The load of m is cancelled.")
 
     def test_status(self) -> None:
         """While it loads, that is what the gateway does, with how far it is."""

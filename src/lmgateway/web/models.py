@@ -100,6 +100,11 @@ class ModelsApi:
         requireJson(request)
         wanted = decodeCancel(await request.body.read())
         cancelled = self._models.cancelLoad(wanted)
+        message = f"The load of {wanted.modelKey} is cancelled."
+        if self._models.management == "rest":
+            message += (
+                " LM Studio cannot be told so by REST: it may load the model to the end, which an event will tell."
+            )
         respondJson(
             request,
             {
@@ -107,7 +112,7 @@ class ModelsApi:
                 "modelKey": wanted.modelKey,
                 "instanceId": wanted.instanceId,
                 "cancelled": cancelled,
-                "message": f"The load of {wanted.modelKey} is cancelled.",
+                "message": message,
             },
         )
 
