@@ -25,6 +25,6 @@ class NoChoice:
         return fail(Unavailable("LM Studio's models cannot be managed here."))
 
 
-def makeChoice(settings: Settings, upstream: IUpstream, reactor: Any) -> Choice:
+def makeChoice(settings: Settings, upstream: IUpstream, reactor: Any) -> Choice:  # noqa: ARG001 - for those to come
     """Make the choice that the settings name."""
     return NoChoice()
