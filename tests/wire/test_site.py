@@ -166,6 +166,16 @@ class SharedTests(SynchronousTestCase):
         downstream.wait(7)
         self.assertTrue(client.closed)
 
+    def test_strictTransport(self) -> None:
+        """Answers over TLS tell browsers to come by TLS only, where that is wanted; those without TLS must not."""
+        downstream = Downstream()
+        downstream.site.strictTransport = ((b"Strict-Transport-Security", b"max-age=5"),)
+        secure, plain = downstream.connectTLS(), downstream.connect()
+        for client in (secure, plain):
+            client.ask("GET")
+        self.assertIn(b"\r\nStrict-Transport-Security: max-age=5\r\n", secure.transport.written)
+        self.assertNotIn(b"Strict-Transport-Security", plain.transport.written)
+
     def test_noLog(self) -> None:
         """twisted.web's own access log stays silent: it would print queries."""
         downstream = Downstream()

@@ -244,7 +244,7 @@ class GatewayChannel(Protocol):
             connection = b"close"
         pairs = headers + request.added
         if self.site.strictTransport and self.isSecure():
-            headers += self.site.strictTransport
+            pairs += self.site.strictTransport
         self._outbox.append(answerHead(status, reason, pairs, self.site.dateLine(), request.requestId, connection))
 
     def write(self, data: bytes) -> None:
