@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
@@ -72,10 +73,8 @@ class MemoryClient:
         return server.recv(1 << 16)
 
     def _take(self, server: SSL.Connection) -> None:
-        try:
+        with suppress(SSL.WantReadError):
             self._incoming.write(server.bio_read(1 << 16))
-        except SSL.WantReadError:
-            pass
 
 
 def clientContext(pem: bytes) -> ssl.SSLContext:

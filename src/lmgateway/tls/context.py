@@ -161,9 +161,8 @@ def _selectProtocol(_: SSL.Connection, offered: Sequence[bytes]) -> object:
 def _askForCertificates(context: SSL.Context, clients: ClientTrust) -> None:
     store = context.get_cert_store()
     for authority in clients.authorities:
-        certificate = X509.from_cryptography(authority)
         if store is not None:
-            store.add_cert(certificate)
-        context.add_client_ca(certificate)
+            store.add_cert(X509.from_cryptography(authority))
+        context.add_client_ca(authority)
     context.set_session_id(b"lmgateway")
     context.set_verify(SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if clients.isRequired else 0))

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from lmgateway.tls.serving import ServerTls
 
@@ -45,9 +46,7 @@ class CertificateWatch(Service):
     def startService(self) -> None:
         """Look from now on."""
         super().startService()
-        self._looping.start(LOOK_SECONDS, now=False).addErrback(
-            lambda reason: _log.failure("Defect while looking after certificates", reason)
-        )
+        self._looping.start(LOOK_SECONDS, now=False).addErrback(_tell)
 
     def stopService(self) -> None:
         """Look no more."""
@@ -60,11 +59,9 @@ class CertificateWatch(Service):
         self._looks += 1
         if not self._tls.isLoaded:
             return None
-        if self._looks % LOOKS_PER_RENEWAL:
-            self._tls.reloadChanged()
-            return None
-        return self._inThread(self._tls.renewDue).addCallbacks(lambda _: self._tls.reloadChanged(), _tell)
+        looking = succeed(None) if self._looks % LOOKS_PER_RENEWAL else self._inThread(self._tls.renewDue)
+        return looking.addCallback(lambda _: self._tls.reloadChanged()).addErrback(_tell)
 
 
-def _tell(reason: object) -> None:
-    _log.failure("Defect while renewing a certificate", reason)
+def _tell(reason: Failure) -> None:
+    _log.failure("Defect while looking after certificates", reason)
