@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.studio.test_rest -*-
+# -*- test-case-name: tests.studio.test_gateway_only -*-
 """
 Asking LM Studio something small over HTTP on the gateway's own account.
 """
@@ -17,7 +17,7 @@ from lmgateway.wire.answer import HeldResponse, holdWhole
 from lmgateway.wire.body import BytesBodyProducer
 
 MOST = 64 << 20
-"""Bytes of an answer: ten thousand models have about ten million."""
+"""Bytes of an answer: ten thousand models have about six million."""
 
 
 class Asking:
