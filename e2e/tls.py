@@ -150,10 +150,10 @@ def useFromChromium(folder: Path, base: str, authority: Path) -> bool:
     home = folder / "home"
     database = home / ".pki" / "nssdb"
     database.mkdir(parents=True)
+    # Before Chromium makes one: it is then not asked for a password.
+    _certutil(certutil, database, "-N", "--empty-password")
     before = _page(chromium, home, f"{base}/health")
-    sql = f"sql:{database}"
-    for command in (("-N", "--empty-password"), ("-A", "-t", "C,,", "-n", "lmgateway", "-i", str(authority))):
-        subprocess.run([certutil, "-d", sql, *command], check=True, capture_output=True)  # noqa: S603
+    _certutil(certutil, database, "-A", "-t", "C,,", "-n", "lmgateway", "-i", str(authority))
     after = _page(chromium, home, f"{base}/health")
     good = '"status"' not in before and '"status":"ok"' in after.replace(" ", "")
     print(
@@ -163,6 +163,11 @@ def useFromChromium(folder: Path, base: str, authority: Path) -> bool:
     if not good:
         print(f"      before: {before[:300]!r}\n      after: {after[:300]!r}")
     return good
+
+
+def _certutil(certutil: str, database: Path, *arguments: str) -> None:
+    command = [certutil, "-d", f"sql:{database}", *arguments]
+    subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=20)  # noqa: S603
 
 
 def _page(chromium: str, home: Path, url: str) -> str:

@@ -8,7 +8,7 @@ secrecy and authenticated encryption only. A context is never changed once it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msgspec import Struct
 from OpenSSL import SSL
+from OpenSSL._util import lib
 from OpenSSL.crypto import X509
 
 from lmgateway.tls.authority import TlsError
@@ -147,14 +148,14 @@ def makeContext(identity: Identity, clients: ClientTrust | None) -> SSL.Context:
 def _setGroups(context: SSL.Context) -> None:
     """Allow the curves, which pyOpenSSL has no method for; left alone, OpenSSL takes some that nobody needs."""
     for groups in GROUPS:
-        if SSL._lib.SSL_CTX_set1_curves_list(context._context, groups) == 1:  # noqa: SLF001
+        if lib.SSL_CTX_set1_curves_list(context._context, groups) == 1:  # noqa: SLF001
             return
-        SSL._lib.ERR_clear_error()  # noqa: SLF001
+        lib.ERR_clear_error()
     msg = "OpenSSL knows none of the usual curves"
     raise TlsError(msg)
 
 
-def _selectProtocol(_: SSL.Connection, offered: Sequence[bytes]) -> object:
+def _selectProtocol(_: SSL.Connection, offered: list[bytes]) -> Any:
     return HTTP if HTTP in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 

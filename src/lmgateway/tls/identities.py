@@ -23,7 +23,7 @@ def identitiesIn(certificate: x509.Certificate) -> tuple[str, ...]:
     except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
         return _unique(names)
     for kind in _KINDS:
-        names += alternatives.get_values_for_type(kind)  # type: ignore[arg-type]  # they are all of texts
+        names += alternatives.get_values_for_type(kind)
     return _unique(names)
 
 
