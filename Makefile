@@ -37,6 +37,7 @@ lowest: $(LOWEST)/.installed
 e2e: $(VENV)/.dev
 	@$(VENV)/bin/python e2e/run.py
 	@$(VENV)/bin/python e2e/lmstudio_sdks.py
+	@$(VENV)/bin/python e2e/tls.py
 
 bench: $(VENV)/.dev
 	@$(VENV)/bin/python bench/run.py

@@ -21,9 +21,10 @@ from urllib.parse import urlsplit
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from lmgateway.commands.run import Found, adapt, curlLine, findUpstream, greeting, modelOf, run
+from lmgateway.commands.run import Found, adapt, curlLine, findUpstream, greeting, lanListener, modelOf, run
 from lmgateway.gateway import Announcement
 from lmgateway.settings import Settings, loadSettings
+from lmgateway.specs import PRIVATE_RANGES
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.folders import temporaryFolder
@@ -108,6 +109,42 @@ class AdaptTests(SynchronousTestCase):
         """The simulator takes its place otherwise, and is not given LM Studio's token."""
         upstream = adapt(settingsWith(LMSTUDIO_API_TOKEN="sk-lm-x"), "http://127.0.0.1:5").upstream
         self.assertEqual((upstream.baseUrl, upstream.apiToken), ("http://127.0.0.1:5", None))
+
+
+class LanTests(SynchronousTestCase):
+    ADDRESSES = ("192.168.1.7",)
+
+    def test_default(self) -> None:
+        """A machine with a LAN serves it at a port of its own, beside loopback, and lets private networks in."""
+        settings = settingsWith()
+        lan = lanListener(settings, None, self.ADDRESSES)
+        adapted = adapt(settings, None, lan)
+        self.assertEqual(adapted.listen.endpoints, ("tcp:8001:interface=127.0.0.1", "tcp:8443:interface=0.0.0.0"))
+        self.assertEqual(adapted.listen.plainBeyondLoopback, ())
+        self.assertEqual(adapted.access.allow, PRIVATE_RANGES)
+
+    def test_ports(self) -> None:
+        """The port can be chosen; where that of loopback is any, so is this one."""
+        for chosen, port, wanted in ((None, "0", 0), (None, "9000", 8443), (9443, "9000", 9443)):
+            lan = lanListener(settingsWith(GATEWAY_PORT=port), chosen, self.ADDRESSES)
+            self.assertEqual(lan, f"tcp:{wanted}:interface=0.0.0.0")
+
+    def test_none(self) -> None:
+        """Without a LAN, or where the settings say where to listen or that there is to be no TLS, nothing is added."""
+        self.assertIsNone(lanListener(settingsWith(), None, ()))
+        for environ in ({"GATEWAY_HOST": "127.0.0.1"}, {"GATEWAY_TLS": "off"}):
+            self.assertIsNone(lanListener(settingsWith(**environ), None, self.ADDRESSES))
+        settings = settingsWith()
+        self.assertEqual(adapt(settings, None, None).listen, settings.listen)
+
+    def test_greeting(self) -> None:
+        """Both addresses are told, and for the one with TLS what to trust; the line to paste uses the plain one."""
+        announcement = Announcement((ADDRESS, "https://192.168.1.7:8443"), None, "AB:CD")
+        text = greeting(settingsWith(), announcement, THERE)
+        self.assertIn("  address   http://127.0.0.1:8001\n  address   https://192.168.1.7:8443\n", text)
+        self.assertIn("https://192.168.1.7:8443/ca.crt", text)
+        self.assertIn("SHA-256 AB:CD", text)
+        self.assertIn(f"curl {ADDRESS}/v1", text)
 
 
 class GreetingTests(SynchronousTestCase):
