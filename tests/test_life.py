@@ -203,7 +203,12 @@ class LifeTests(SynchronousTestCase):
 
     def test_generatedKey(self) -> None:
         """Beyond loopback a key is made, shown once, kept as a digest, and asked for from then on."""
-        environ = {"GATEWAY_API_KEY": "", "GATEWAY_HOST": "0.0.0.0"}
+        environ = {
+            "GATEWAY_API_KEY": "",
+            "GATEWAY_HOST": "0.0.0.0",
+            "GATEWAY_TLS": "off",
+            "GATEWAY_ALLOW_PLAIN": "true",
+        }
         with self.simulator(), self.gateway(**environ) as gateway:
             key = gateway.until("lmg_").split()[-1]
             gateway.until("Serving at")

@@ -52,7 +52,25 @@ class FindTests(SynchronousTestCase):
         variables = {"LMGATEWAY_URL": "https://Gateway.lan/", "GATEWAY_PORT": "9001", "GATEWAY_HOST": "0.0.0.0"}
         self.assertEqual(find(url="http://[::1]:1", **variables).url, "http://[::1]:1")
         self.assertEqual(find(**variables).url, "https://gateway.lan")
-        self.assertEqual(find(**{**variables, "LMGATEWAY_URL": ""}).url, "http://127.0.0.1:9001")
+        variables["LMGATEWAY_URL"] = ""
+        self.assertEqual(find(**variables).url, "https://127.0.0.1:9001")
+        self.assertEqual(find(**{**variables, "GATEWAY_HOST": "127.0.0.1"}).url, "http://127.0.0.1:9001")
+
+    def test_plainFirst(self) -> None:
+        """Where the gateway listens without TLS for this machine, that is what this machine uses."""
+        folder = temporaryFolder(self)
+        (folder / "x.toml").write_text('[listen]\nendpoints = ["tcp:8443", "tcp:8001:interface=127.0.0.1"]\n', "ascii")
+        self.assertEqual(findPlace(None, None, None, (str(folder / "x.toml"), None), {}).url, "http://127.0.0.1:8001")
+
+    def test_ownAuthority(self) -> None:
+        """The gateway of this machine is trusted by its own authority, another one only if a file says so."""
+        folder = temporaryFolder(self)
+        (folder / "tls").mkdir()
+        (folder / "tls" / "ca.crt").write_bytes(selfSigned())
+        variables = {"GATEWAY_STATE_DIR": str(folder), "GATEWAY_HOST": "0.0.0.0"}
+        self.assertEqual(find(**variables)._caFile, str(folder / "tls" / "ca.crt"))
+        self.assertIsNone(find(url="https://gateway.lan", **variables)._caFile)
+        self.assertIsNone(find(**{**variables, "GATEWAY_HOST": "127.0.0.1"})._caFile)
 
     def test_key(self) -> None:
         """The file decides, then the command's own variable, then the gateway's."""

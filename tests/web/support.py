@@ -30,6 +30,7 @@ from lmgateway.telemetry.metrics import Metrics
 from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.telemetry.usage import readerFor
 from lmgateway.web.access import recordOf
+from lmgateway.web.authority import AuthorityApi
 from lmgateway.web.debug import DebugApi
 from lmgateway.web.explain import ExplainApi
 from lmgateway.web.feed import FeedApi
@@ -231,6 +232,7 @@ class MemoryGateway:
             self.proxy,
             dict.fromkeys(LISTED, self.listing),
             {
+                b"/ca.crt": AuthorityApi(lambda: b"a certificate"),
                 b"/health": HealthApi(UpstreamProbe(upstream, clock), clock).app.resource(),
                 b"/admin": ModelsApi(self.models, clock).app.resource(),
                 b"/admin/explain": ExplainApi(

@@ -18,7 +18,7 @@ class GateTests(SynchronousTestCase):
     """Who gets through."""
 
     def test_healthAloneIsOpen(self) -> None:
-        """Without a key every path but /health is a 401 with a challenge, an unknown one too."""
+        """Without a key every path but /health and the authority's is a 401 with a challenge, an unknown one too."""
         gateway = MemoryGateway()
         for route in ROUTES:
             method = route.methods[0].decode() if route.methods else "GET"
