@@ -13,6 +13,7 @@ import argparse
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -201,6 +202,8 @@ def main() -> int:
     parser.add_argument("--scan", action="store_true", help="only the scan")
     parser.add_argument("--clients", action="store_true", help="only the clients")
     given = parser.parse_args()
+    # An end by a signal, too, must take the servers along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     key = "e2e-" + secrets.token_hex(24)
     with tempfile.TemporaryDirectory(prefix="lmgateway-tls-") as name:
         folder = Path(name)
