@@ -164,6 +164,13 @@ class ExpectationFailed(ClientError):
     code = "expectation_failed"
 
 
+class Misdirected(ClientError):
+    """The request is meant for somebody else (RFC 9110 section 15.5.20)."""
+
+    status = 421
+    code = "misdirected_request"
+
+
 class HeadTooLarge(ClientError):
     """Too many header fields, or too many bytes of them (RFC 6585 section 5)."""
 
