@@ -1,0 +1,1 @@
+"""Tests for :mod:`lmgateway.studio.sdk`."""
