@@ -214,7 +214,7 @@ class StopTests(ServingTestCase):
 
     def test_defect(self) -> None:
         """Whatever goes wrong while it stops, the state is closed: the process could not end otherwise."""
-        self.gateway._ledger = None  # type: ignore[assignment]
+        self.gateway._parts.ledger = None  # type: ignore[assignment]
         self.failureResultOf(self.stop(self.gateway), AttributeError)
         self.open(self.settings())
 

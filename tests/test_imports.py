@@ -19,7 +19,7 @@ from tests.subprocesses import runPython
 ROOT = Path(lmgateway.__file__).parent
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"tap", "cli", "commands", "options", "gateway", "process"}),
+    frozenset({"tap", "cli", "commands", "options", "gateway", "assembly", "process"}),
     frozenset({"web"}),
     frozenset({"wire", "tls", "studio", "state", "statefile", "keys", "keydesk", "ledger", "logs", "logfile"}),
     frozenset(

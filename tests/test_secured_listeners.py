@@ -185,7 +185,7 @@ class SocketTests(TestCase):
         """A client's certificate stands for the key of its name and no other; one of another signer ends the handshake."""
         alice, mallory = self.clientCertificate("alice"), self.clientCertificate("mallory")
         gateway = self.start(clientCa=alice, clientCertificates="optional")
-        await gateway._keys.add("alice", frozenset({Scope.ADMIN}))
+        await gateway._parts.keys.add("alice", frozenset({Scope.ADMIN}))
         self.assertEqual((await self.ask(gateway, alice))[0], 200)
         self.assertEqual((await self.ask(gateway))[0], 401)
         self.assertEqual((await self.ask(gateway, alice, {"X-API-Key": "wrong"}))[0], 401)

@@ -9,70 +9,33 @@ accepted, running answers finish, then the state is closed.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.resource import IResource
 
+from lmgateway.assembly import Assembly
 from lmgateway.errors import Unavailable
-from lmgateway.keydesk import KeyDesk
-from lmgateway.keys import KeyChange, KeyRing
-from lmgateway.ledger import UsageLedger
 from lmgateway.listeners import hasOwnTls, wantsTls, withBacklog
-from lmgateway.message import Principal
-from lmgateway.policy.completion import Completions
-from lmgateway.policy.explaining import Explainer
-from lmgateway.policy.injection import MemberSplicer
-from lmgateway.policy.limits import RequestLimits
-from lmgateway.policy.routes import CA_PATH
-from lmgateway.policy.stream_options import UsageAsking
 from lmgateway.settings import Settings
 from lmgateway.specs import defaultAllow
-from lmgateway.state import StateStore, StoredActiveModel
+from lmgateway.state import StateStore
 from lmgateway.statefile import StateError
-from lmgateway.studio.composing import makeChoice
-from lmgateway.studio.logs import LogFollower
-from lmgateway.studio.service import ModelService
 from lmgateway.telemetry.accesslog import AccessRecord
-from lmgateway.telemetry.captures import Captures
-from lmgateway.telemetry.events import ExchangeEvents
-from lmgateway.telemetry.exchanges import Exchanges
-from lmgateway.telemetry.journal import Journal
-from lmgateway.telemetry.metrics import Metrics
-from lmgateway.telemetry.upstreams import UpstreamState
-from lmgateway.telemetry.usage import readerFor
 from lmgateway.tls.addresses import interfaceAddresses, lanAddresses
 from lmgateway.tls.authority import TlsError
 from lmgateway.tls.serving import ServerTls, listenerUrl, strictTransport
 from lmgateway.tls.watch import CertificateWatch
-from lmgateway.web.access import recordOf
-from lmgateway.web.authority import AuthorityApi
-from lmgateway.web.debug import DebugApi
-from lmgateway.web.explain import ExplainApi
-from lmgateway.web.feed import FeedApi
-from lmgateway.web.health import HealthApi, UpstreamProbe
-from lmgateway.web.keys import KeysApi
-from lmgateway.web.limits import KeyRefusals
-from lmgateway.web.listing import LISTED, ModelListing
-from lmgateway.web.models import ModelsApi
-from lmgateway.web.proxy import ProxyResource
-from lmgateway.web.rules import EVERY_SCOPE, makeRules, needsKey
-from lmgateway.web.tree import GatewayRoot
-from lmgateway.web.usage import UsageApi
-from lmgateway.web.watch import Watching
-from lmgateway.wire.request import GatewayRequest
-from lmgateway.wire.site import GatewaySite
-from lmgateway.wire.upstream import makeUpstream
+from lmgateway.web.rules import EVERY_SCOPE, needsKey
 
 _log = Logger()
 
@@ -121,93 +84,15 @@ class Gateway(MultiService):
         self.settings = settings
         self._reactor = reactor
         self._announce = announce
-        self._record = record
         self._ports: list[IListeningPort] = []
         self._generatedKey: str | None = None
         self._store = store
-        self._active = StoredActiveModel(store)
-        self._keys = KeyRing(store, reactor.seconds, self._keyChanged)
-        self._desk = KeyDesk(self._keys, reactor.seconds, lambda: self.settings.access.apiKey is not None)
         self._tls = ServerTls(settings.state.directory, reactor)
         CertificateWatch(self._tls, reactor, self._inThread).setServiceParent(self)
-        self._upstream = makeUpstream(settings, reactor)
-        self._probe = UpstreamProbe(self._upstream, reactor)
-        rules = makeRules(settings, {}, reactor.seconds)
-        debug = settings.debug
-        self._journal = Journal(reactor.seconds, debug.journalSize)
-        self._feed = FeedApi(self._journal, reactor, debug.maxSubscribers, debug.maxSubscribersPerKey)
-        self._metrics = Metrics()
-        self._ledger = UsageLedger(store, reactor)
-        self._state = UpstreamState(self._journal, settings.upstream.baseUrl)
-        self._completions = Completions(settings.aliases, settings.models, isStrict=settings.upstream.strictModels)
-        self._models = ModelService(
-            makeChoice(settings, self._upstream, reactor),
-            self._state,
-            self._active,
-            self._journal,
-            lambda: self._exchanges.inFlight.values(),  # noqa: PLW0108 - they are made after it, and tell it of each
-            reactor,
-            self._completions.loadConfigOf,
-        )
-        self._models.setServiceParent(self)
-        self._exchanges = Exchanges([ExchangeEvents(self._journal), self._metrics, self._ledger, self._models])
-        self._captures = Captures(settings.debug.capture, settings.debug.captureSize)
-        self._studioLog = LogFollower(self._journal, reactor)
-        self._studioLog.setServiceParent(self)
-        self._followLog(settings)
-        asking = UsageAsking(isWanted=debug.askForUsage)
-        watching = Watching(self._exchanges, reactor, readerFor, self._captures)
-        self._proxy = ProxyResource(
-            rules,
-            self._upstream,
-            MemberSplicer(),
-            self._active,
-            watching,
-            self._state,
-            asking,
-            self._completions,
-            lambda: succeed(False),
-            reactor,
-        )
-        self._debug = DebugApi(self._exchanges, self._metrics, self._captures, self._models, self._state, reactor)
-        self._listing = ModelListing(rules, self._upstream, self._state, self._completions, self._proxy, reactor)
-        proxied = dict.fromkeys(LISTED, self._listing)
-        refusals = KeyRefusals(self._journal, reactor)
-        self._limits = RequestLimits(self._ledger.tokensOn, settings.limits.requestsPerMinutePerAddress)
-        self._root = GatewayRoot(rules, self._proxy, proxied, self._apis(), refusals, self._limits)
-        self.site = GatewaySite(self._root, reactor, settings.limits, self._root.refuse, self._ended)
-        self.site.permits = self._root.permits
-        self.site.turnedAway = self._metrics.connectionTurnedAway
-
-    def _apis(self) -> dict[bytes, IResource]:
-        debug = self._debug.app.resource()
-        feed = self._feed.app.resource()
-        return {
-            CA_PATH.encode(): AuthorityApi(lambda: self._tls.authority),
-            b"/health": HealthApi(self._probe, self._reactor).app.resource(),
-            b"/admin": ModelsApi(self._models, self._reactor).app.resource(),
-            b"/admin/explain": ExplainApi(
-                Explainer(MemberSplicer(), self._completions),
-                self._active,
-                self._proxy,
-                self._principals,
-            ).app.resource(),
-            b"/admin/keys": KeysApi(self._desk).app.resource(),
-            b"/admin/usage": UsageApi(self._ledger, self._reactor).app.resource(),
-            b"/debug": debug,
-            b"/debug/stream": feed,
-            b"/debug/poll": feed,
-            b"/metrics": debug,
-        }
-
-    def _ended(self, request: GatewayRequest) -> None:
-        principal = request.principal
-        if principal is not None and principal.keyId is not None:
-            self._keys.used(principal.keyId)
-        self._root.ended(request)
-        record = recordOf(request, self.site.now())
-        self._metrics.answerSent(record.route, record.status)
-        self._record(record)
+        self._parts = parts = Assembly(settings, reactor, store, self._tls, record)
+        self.site = parts.site
+        parts.models.setServiceParent(self)
+        parts.studioLog.setServiceParent(self)
 
     # life
 
@@ -224,7 +109,7 @@ class Gateway(MultiService):
         Deferred.fromCoroutine(self._restore()).addErrback(failures.append)
         if failures:
             raise StartError(failures[0].getErrorMessage())
-        self._applyRules()
+        self._parts.applyRules()
         return self._generatedKey
 
     def listen(self) -> None:
@@ -267,12 +152,12 @@ class Gateway(MultiService):
         try:
             closing = DeferredList([maybeDeferred(port.stopListening).addErrback(_notClosed) for port in self._ports])
             self._ports.clear()
-            self._feed.closeAll()
+            self._parts.feed.closeAll()
             await self.site.drain(self.settings.limits.drainTimeout)
             await closing
-            await maybeDeferred(self._models.disownServiceParent)
-            await self._upstream.close()
-            await self._ledger.flush()
+            await maybeDeferred(self._parts.models.disownServiceParent)
+            await self._parts.upstream.close()
+            await self._parts.ledger.flush()
         finally:
             # Whatever went wrong: a process whose state is not closed does not end.
             await self._store.close()
@@ -299,20 +184,9 @@ class Gateway(MultiService):
         fresh = _inForce(settings, before)
         if self._tls.isLoaded:
             self._tls.load(fresh.tls)
-        # The certificates in the file may be others, though its name is the same.
-        if fresh.upstream != before.upstream or fresh.upstream.caFile is not None:
-            self._replaceUpstream(fresh)
         self.settings = fresh
-        self.site.limits = fresh.limits
+        self._parts.configure(fresh)
         self._applyTls()
-        self._limits.perAddress = fresh.limits.requestsPerMinutePerAddress
-        debug = fresh.debug
-        self._captures.configure(debug.capture, debug.captureSize)
-        self._feed.configure(debug.maxSubscribers, debug.maxSubscribersPerKey)
-        self._proxy.asking.isWanted = debug.askForUsage
-        self._completions.configure(fresh.aliases, fresh.models, isStrict=fresh.upstream.strictModels)
-        self._followLog(fresh)
-        self._applyRules()
         await self._rereadKeys()
         for name in _fixedOnes(settings, before):
             _log.warn("The change in {name} takes effect at the next start.", name=name)
@@ -325,56 +199,24 @@ class Gateway(MultiService):
     def _inThread(self, work: Callable[[], None]) -> Deferred[None]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
 
-    def _followLog(self, settings: Settings) -> None:
-        upstream = settings.upstream
-        self._studioLog.configure(upstream.logDirectory, isOn=upstream.followLogs, showBodies=upstream.logBodies)
-
-    def _replaceUpstream(self, settings: Settings) -> None:
-        """Send what comes from now on elsewhere. The connections of before go with the answers that they carry."""
-        upstream, retiring = makeUpstream(settings, self._reactor), self._upstream
-        self._upstream = self._proxy.upstream = self._probe.upstream = self._listing.upstream = upstream
-        retiring.retire()
-        if settings.upstream.baseUrl != self._state.url:
-            state = UpstreamState(self._journal, settings.upstream.baseUrl)
-            self._state = self._proxy.state = self._debug.upstream = self._listing.state = state
-            self._listing.forget()
-        self._models.replaceUpstream(makeChoice(settings, upstream, self._reactor), self._state)
-
     async def _rereadKeys(self) -> None:
         try:
-            await self._keys.load()
+            await self._parts.keys.load()
         except (StateError, Unavailable) as error:
             _log.error("The stored keys were not read again; those of before stay. {reason}", reason=str(error))
         else:
-            self._applyRules()
-        if needsKey(self.settings) and self.settings.access.apiKey is None and not len(self._keys):
+            self._parts.applyRules()
+        if needsKey(self.settings) and self.settings.access.apiKey is None and not len(self._parts.keys):
             _log.warn(
                 "There is no key any more, and nobody is served without one. Set GATEWAY_API_KEY, or start again to have one made."
             )
 
-    def _keyChanged(self, change: KeyChange) -> None:
-        """Have a change of a key count for what comes, and for what follows events; cut what must not run on."""
-        self._applyRules()
-        if change.isCut:
-            self._root.cutOff(change.keyId)
-        self._feed.endFollowing(change.keyId)
-
-    def _principals(self) -> Iterable[Principal]:
-        """Everybody with a key that is stored."""
-        return [key.principal for key in self._keys.all()]
-
-    def _applyRules(self) -> None:
-        rules = makeRules(self.settings, self._keys.principals, self._reactor.seconds)
-        self._root.rules = rules
-        self._proxy.rules = rules
-        self._listing.rules = rules
-
     async def _restore(self) -> None:
-        await self._active.load()
-        await self._ledger.load()
-        await self._keys.load()
-        if needsKey(self.settings) and self.settings.access.apiKey is None and not len(self._keys):
-            self._generatedKey = (await self._keys.add(GENERATED_KEY_NAME, EVERY_SCOPE)).secret
+        await self._parts.active.load()
+        await self._parts.ledger.load()
+        await self._parts.keys.load()
+        if needsKey(self.settings) and self.settings.access.apiKey is None and not len(self._parts.keys):
+            self._generatedKey = (await self._parts.keys.add(GENERATED_KEY_NAME, EVERY_SCOPE)).secret
 
     def _listen(self, description: str) -> None:
         failures: list[StartError] = []

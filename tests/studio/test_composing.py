@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lmgateway.errors import Unavailable
 from lmgateway.studio.composing import makeChoice
+from msgspec.structs import replace
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -11,8 +11,11 @@ from tests.web.support import MemoryGateway
 
 
 class MakeChoiceTests(SynchronousTestCase):
-    def test_nobody(self) -> None:
-        """Where nobody can manage models, that is said, and LM Studio is not said to be down."""
+    def test_forced(self) -> None:
+        """What the settings name is chosen without LM Studio being asked."""
         gateway = MemoryGateway()
-        choice = makeChoice(gateway.settings, gateway.proxy.upstream, Clock())
-        self.failureResultOf(choice.choose(), Unavailable)
+        for way in ("sdk", "rest", "gateway"):
+            settings = replace(gateway.settings, upstream=replace(gateway.settings.upstream, management=way))
+            choice = makeChoice(settings, gateway.proxy.upstream, Clock())
+            self.assertEqual(self.successResultOf(choice.choose()).management, way)
+        self.assertEqual(list(gateway.simulator.received), [])

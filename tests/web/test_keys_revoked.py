@@ -51,11 +51,11 @@ class RevokeTests(KeysTestCase):
         self.assertFalse(streaming.answers[0].whole)
         self.assertIsNotNone(streaming.protocol.ended)
         self.assertIsNone(others.protocol.ended)
-        self.assertEqual([request.model for request in self.gateway._root.running], ["m"])
+        self.assertEqual([request.model for request in self.gateway._parts.root.running], ["m"])
         upstreams[3].transport.write(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
         self.network.flush()
         self.assertTrue(others.answers[0].whole)
-        self.assertEqual(self.gateway._root.running, set())
+        self.assertEqual(self.gateway._parts.root.running, set())
 
     def test_lastWill(self) -> None:
         """Whoever was still sending a request to the gateway itself when their key was revoked has no last wish."""
@@ -74,9 +74,9 @@ class RevokeTests(KeysTestCase):
     def test_overtaken(self) -> None:
         """A change that was asked for in time, but whose turn comes after the revocation of the key that asks, is not made."""
         made, other = self.mint(scopes=["admin"]), self.mint("bob")
-        minter = self.gateway._keys.get(made["id"]).principal
+        minter = self.gateway._parts.keys.get(made["id"]).principal
         self.well("DELETE", f"/admin/keys/{made['id']}")
-        desk = self.gateway._desk
+        desk = self.gateway._parts.desk
         for late in (
             desk.mint(minter, b'{"name":"heir"}'),
             desk.edit(minter, other["id"], b'{"parallel":1}'),
@@ -92,7 +92,7 @@ class RevokeTests(KeysTestCase):
         self.well("DELETE", f"/admin/keys/{made['id']}")
         self.assertEqual([client.answers[0].whole for client in mine], [True, True])
         self.assertFalse(others.answers[0].whole)
-        self.assertEqual(list(self.gateway._feed._followers.values()), [other["id"]])
+        self.assertEqual(list(self.gateway._parts.feed._followers.values()), [other["id"]])
 
     def test_followersJudgedAnew(self) -> None:
         """Event streams end when their key is changed or ends, so that nobody follows on with what they had."""

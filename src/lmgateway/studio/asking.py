@@ -9,6 +9,8 @@ from typing import NoReturn
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.web.iweb import IBodyProducer
+from zope.interface import implementer_only
 
 from lmgateway.errors import UpstreamBroken, UpstreamSilent
 from lmgateway.interfaces import IUpstream
@@ -18,6 +20,11 @@ from lmgateway.wire.body import BytesBodyProducer
 
 MOST = 64 << 20
 """Bytes of an answer: ten thousand models have about six million."""
+
+
+@implementer_only(IBodyProducer)
+class OnceProducer(BytesBodyProducer):
+    """A body that is never sent again by itself: a model would be loaded twice (RFC 9110 section 9.2.2)."""
 
 
 class Asking:
@@ -53,7 +60,7 @@ class Asking:
             sending = self._upstream.send(b"GET", target, self._headers, None)
         else:
             headers = (*self._headers, (b"Content-Type", b"application/json"))
-            sending = self._upstream.send(b"POST", target, headers, BytesBodyProducer(body))
+            sending = self._upstream.send(b"POST", target, headers, OnceProducer(body))
         reading = holdWhole(await sending, MOST)
         held = await _untilCancelled(reading)
         if len(held.body) > MOST:

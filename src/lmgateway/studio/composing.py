@@ -5,26 +5,22 @@ Who finds out how LM Studio's models can be managed, as the settings have it.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
-
-from lmgateway.errors import Unavailable
-from lmgateway.interfaces import IModelManager, IUpstream
+from lmgateway.interfaces import IUpstream
 from lmgateway.settings import Settings
+from lmgateway.studio.choosing import ManagerChoice
+from lmgateway.studio.sdk.manager import makeSdkManager
 from lmgateway.studio.watching import Choice
 
 
-class NoChoice:
-    """Finds nobody."""
+def makeChoice(settings: Settings, upstream: IUpstream, reactor: Any) -> Choice:
+    """
+    Make the choice that the settings name.
 
-    reason: str | None = None
-
-    def choose(self) -> Deferred[IModelManager]:
-        """Fail."""
-        return fail(Unavailable("LM Studio's models cannot be managed here."))
-
-
-def makeChoice(settings: Settings, upstream: IUpstream, reactor: Any) -> Choice:  # noqa: ARG001 - for those to come
-    """Make the choice that the settings name."""
-    return NoChoice()
+    :param upstream: sends what goes over HTTP.
+    :param reactor: connects what goes over WebSockets.
+    """
+    makeSdk = partial(makeSdkManager, settings, reactor)
+    return ManagerChoice(settings.upstream.management, upstream, settings.upstream.apiToken, reactor, makeSdk)
