@@ -129,7 +129,8 @@ class StrictTests(SynchronousTestCase):
     def test_unknown(self) -> None:
         """Another name is refused as OpenAI does it, with what may have been meant."""
         error = self.assertRaises(UnknownModel, complete, self.completions, {"model": "qwen3-8b"})
-        self.assertEqual((error.status, error.code, error.param), (404, "model_not_found", "model"))
+        shape = (error.status, error.kind, error.code, error.param)
+        self.assertEqual(shape, (404, "invalid_request_error", "model_not_found", "model"))
         self.assertIn('There is no model "qwen3-8b" here. Did you mean "qwen/qwen3-8b"?', error.message)
 
     def test_aliasOfNothing(self) -> None:

@@ -59,6 +59,7 @@ class ModelDefaults(Struct, frozen=True):
 class UnknownModel(NotFound):
     """LM Studio has no such model; it would answer with another one, and say nothing."""
 
+    kind = "invalid_request_error"
     code = "model_not_found"
 
 
