@@ -29,10 +29,12 @@ def rendered(body: bytes, aliases: dict[str, Alias], globs: tuple[str, ...] = ()
 
 class ModelListTests(SynchronousTestCase):
     def test_letter(self) -> None:
-        """Each of LM Studio's items is written as it came, to the letter."""
-        listed = ModelList.read(BODY)
+        """A list that nothing is added to is written as it came, and else each of LM Studio's items is, to the letter."""
+        body = BODY.replace(b",", b" ,\n", 1)
+        listed = ModelList.read(body)
         assert listed is not None
-        self.assertEqual(listed.render({}), BODY)
+        self.assertEqual(listed.render({}), body)
+        self.assertIn(b'"x":1.50}', listed.render({"gpt": Alias("c")}))
 
     def test_aliases(self) -> None:
         """Aliases come last, each with the model behind it; one that is a model's own name is there once."""

@@ -49,10 +49,12 @@ class ModelList:
     A list that LM Studio gave.
 
     :param items: each model's id and JSON.
+    :param body: the whole, as LM Studio wrote it.
     """
 
-    def __init__(self, items: tuple[tuple[str, Raw], ...]) -> None:
+    def __init__(self, items: tuple[tuple[str, Raw], ...], body: bytes | None = None) -> None:
         self._items = items
+        self._body = body
 
     @classmethod
     def read(cls, body: bytes) -> ModelList | None:
@@ -63,7 +65,7 @@ class ModelList:
         """
         try:
             listed = _LIST.decode(body)
-            return cls(tuple((_ITEM.decode(item).id, item) for item in listed.data))
+            return cls(tuple((_ITEM.decode(item).id, item) for item in listed.data), body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
@@ -74,11 +76,13 @@ class ModelList:
 
     def render(self, aliases: Mapping[str, Alias], globs: tuple[str, ...] = ()) -> bytes:
         """
-        Write the list for a client.
+        Write the list for a client; to the letter as LM Studio did, where nothing is to be changed.
 
         :param aliases: come last, but for those that are models' own names.
         :param globs: those that a model, or an alias or the model that it stands for, must match; any where there are none.
         """
+        if self._body is not None and not aliases and not globs:
+            return self._body
         items = [item for id_, item in self._items if _matches(globs, id_)]
         own = {id_ for id_, _ in self._items}
         items += [
