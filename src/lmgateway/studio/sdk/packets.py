@@ -143,8 +143,10 @@ def readPacket(text: str) -> Packet | None:
     if kind == "communicationWarning":
         warning = packet.get("warning")
         return Warned(warning[:MOST] if isinstance(warning, str) else "")
-    identifier = packet.get("callId" if kind in {"rpcResult", "rpcError"} else "channelId")
-    if not isinstance(kind, str) or not isinstance(identifier, int) or isinstance(identifier, bool):
+    if not isinstance(kind, str):
+        return None
+    identifier = packet.get("callId" if kind.startswith("rpc") else "channelId")
+    if not isinstance(identifier, int) or isinstance(identifier, bool):
         return None
     return _readNumbered(kind, identifier, packet)
 
