@@ -19,7 +19,7 @@ from tests.subprocesses import runPython
 ROOT = Path(lmgateway.__file__).parent
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"tap", "cli", "commands", "options", "gateway", "assembly", "process"}),
+    frozenset({"tap", "cli", "commands", "options", "gateway", "assembly", "supervision", "process"}),
     frozenset({"web"}),
     frozenset({"wire", "tls", "studio", "state", "statefile", "keys", "keydesk", "ledger", "logs", "logfile"}),
     frozenset(
@@ -27,6 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "policy",
             "telemetry",
             "settings",
+            "changes",
             "layers",
             "specs",
             "kinds",

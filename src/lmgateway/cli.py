@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "keys": "lmgateway.commands.keys:keys",
     "load": "lmgateway.commands.load:load",
     "models": "lmgateway.commands.models:models",
+    "reload": "lmgateway.commands.reload:reload",
     "run": "lmgateway.commands.run:run",
     "simulate": "lmgateway.commands.simulate:simulate",
     "status": "lmgateway.commands.status:status",

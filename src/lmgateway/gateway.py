@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.resource import IResource
 
 from lmgateway.assembly import Assembly
 from lmgateway.errors import Unavailable
@@ -170,6 +171,14 @@ class Gateway(MultiService):
     def hurry(self) -> None:
         """Cut off what still runs."""
         self.site.abortAll()
+
+    def serve(self, path: bytes, api: IResource) -> None:
+        """
+        Answer what only the process can: how it is reloaded.
+
+        :param path: of a route of its own.
+        """
+        self._parts.root.serve(path, api)
 
     async def reload(self, settings: Settings) -> None:
         """

@@ -6,24 +6,32 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
+from twisted.python.util import runAsEffectiveUser
 
 from lmgateway import options as shared
+from lmgateway.changes import Changes, changesOf
 from lmgateway.gateway import Announcement, Gateway, StartError
 from lmgateway.logs import LoggedService, LogService, Output, twistdOutput
 from lmgateway.process import Signals
 from lmgateway.settings import Settings, SettingsError
 from lmgateway.state import StateStore
 from lmgateway.statefile import StateError
+from lmgateway.supervision import Supervisor
+from lmgateway.web.reload import ReloadApi
 
 __all__ = ["Options", "gatewayService", "makeService"]
+
+T = TypeVar("T")
 
 _log = Logger()
 
@@ -45,18 +53,30 @@ class Options(shared.Options):
 
 class GatewayProcess(LoggedService):
     """
-    The gateway, its logs and the signals of its process.
+    The gateway, its logs, the signals of its process, and who watches over that.
 
     :param reread: gives the settings anew; raises SettingsError where they are bad.
+    :param supervisor: is told of each turn of its life.
     """
 
-    def __init__(self, gateway: Gateway, logs: LogService, reactor: Any, reread: Callable[[], Settings]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        logs: LogService,
+        reactor: Any,
+        reread: Callable[[], Settings],
+        supervisor: Supervisor,
+    ) -> None:
         super().__init__(logs)
         self._gateway = gateway
         self._logs = logs
         self._reread = reread
+        self._reactor = reactor
+        self._supervisor = supervisor
+        self._turns = DeferredLock()
         gateway.setServiceParent(self)
-        Signals(reactor, self.reload, gateway.hurry).setServiceParent(self)
+        gateway.serve(b"/admin/reload", ReloadApi(self.reload).app.resource())
+        Signals(reactor, self.hangUp, gateway.hurry).setServiceParent(self)
 
     def startService(self) -> None:
         """
@@ -66,32 +86,81 @@ class GatewayProcess(LoggedService):
         look at again: with them in, rounds cost a fifth of the time of a busy gateway.
         """
         super().startService()
+        warnOfRoot()
+        self._reactor.callWhenRunning(self._supervisor.ready, "Serving.")
         gc.collect()
         gc.freeze()
         # A request makes a few dozen objects and no cycles: the rounds need not come every twenty requests.
         gc.set_threshold(10_000, 20, 20)
 
-    def reload(self) -> None:
-        """Go by what the configuration says now. Where it is bad, the log says why, and nothing changes."""
-        reloading = Deferred.fromCoroutine(self._reload())
-        reloading.addErrback(lambda reason: _log.failure("Defect while reading the configuration again", reason))
+    def stopService(self) -> Deferred[None]:
+        """Stop, and tell whoever waits for it how long that may take."""
+        self._supervisor.stopping(self._gateway.settings.limits.drainTimeout)
 
-    async def _reload(self) -> None:
+        def ended(result: Any) -> Any:
+            self._supervisor.ended()
+            return result
+
+        return maybeDeferred(super().stopService).addBoth(ended)
+
+    def hangUp(self) -> None:
+        """Do what SIGHUP asks for; the log says what came of it."""
+        self.reload().addErrback(_tellDefect)
+
+    def reload(self) -> Deferred[Changes]:
+        """
+        Go by what the configuration says now, once other reloads are done. The log says what came of it.
+
+        :return: what has changed; fails with SettingsError where something is bad, and then nothing has. Cancelling ends
+            the waiting, not the reload.
+        """
+        waiting: Deferred[Changes] = Deferred(lambda _: None)
+
+        def tell(result: Changes | Failure) -> None:
+            if not waiting.called:
+                waiting.callback(result)
+            elif isinstance(result, Failure):
+                _tellDefect(result)
+
+        self._turns.run(lambda: Deferred.fromCoroutine(self._reload())).addBoth(tell)
+        return waiting
+
+    async def _reload(self) -> Changes:
+        self._supervisor.reloading()
+        before, status = self._gateway.settings, "Serving."
         try:
             fresh = self._reread()
-            self._logs.reconfigure(fresh.log, _secretsOf(fresh))
+            await self._apply(fresh, before)
         except SettingsError as error:
-            self._tellRefused(error)
-            return
-        before = self._gateway.settings
+            status = f"The configuration was not read again; the old one stays: {error}"
+            _log.error("{status}", status=status)
+            raise
+        finally:
+            self._supervisor.ready(status)
+        return changesOf(before, self._gateway.settings, fresh)
+
+    async def _apply(self, fresh: Settings, before: Settings) -> None:
+        self._logs.reconfigure(fresh.log, _secretsOf(fresh))
         try:
             await self._gateway.reload(fresh)
-        except SettingsError as error:
+        except SettingsError:
             self._logs.reconfigure(before.log, _secretsOf(before))
-            self._tellRefused(error)
+            raise
 
-    def _tellRefused(self, error: SettingsError) -> None:
-        _log.error("The configuration was not read again; the old one stays: {error}", error=str(error))
+
+def _tellDefect(reason: Failure) -> None:
+    """Tell of a failed reload what has not been told."""
+    if not reason.check(SettingsError):
+        _log.failure("Defect while reading the configuration again", reason)
+
+
+def warnOfRoot() -> None:
+    """Say what to do instead, where the process is still root after its privileges were dropped, if they were."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        _log.warn(
+            "The gateway runs as root and needs nothing that only root may do: whatever is wrong with it is then wrong with "
+            "the whole machine. Run it as a user of its own, by systemd's DynamicUser= or User=, or by twistd's --uid and --gid."
+        )
 
 
 def announceInLog(announcement: Announcement) -> None:
@@ -113,15 +182,31 @@ def makeService(options: Options) -> MultiService:
     """
     from twisted.internet import reactor
 
-    settings = options.settings
-    try:
-        output = twistdOutput(options.parent, settings.log, sys.stdout)
-    except SettingsError as error:
-        raise SystemExit(f"lmgateway: {error}") from None
-    # Standard output is twistd's log from the moment on that it starts the service, and nowhere once it is a daemon.
-    return gatewayService(
-        settings, reactor, announce=announceInLog, reread=options.reload, output=output, keyMade=printKey
-    )
+    def make() -> MultiService:
+        settings = options.settings
+        try:
+            output = twistdOutput(options.parent, settings.log, sys.stdout)
+        except SettingsError as error:
+            raise SystemExit(f"lmgateway: {error}") from None
+        # Standard output is twistd's log from the moment on that it starts the service, and nowhere once it is a daemon.
+        return gatewayService(
+            settings, reactor, announce=announceInLog, reread=options.reload, output=output, keyMade=printKey
+        )
+
+    return asWhoeverRuns(options.parent or {}, make)
+
+
+def asWhoeverRuns(twistd: Mapping[str, Any], make: Callable[[], T]) -> T:
+    """
+    Do something as the user that ``twistd`` was told to become: what root had made, that user could not use later.
+
+    :param twistd: its options.
+    """
+    uid, gid = twistd.get("uid"), twistd.get("gid")
+    if uid is None and gid is None:
+        return make()
+    made: T = runAsEffectiveUser(os.geteuid() if uid is None else uid, os.getegid() if gid is None else gid, make)
+    return made
 
 
 def gatewayService(
@@ -156,7 +241,7 @@ def gatewayService(
         gateway.listen()
     except StartError as error:
         raise SystemExit(f"lmgateway: {error}") from None
-    return GatewayProcess(gateway, logs, reactor, reread)
+    return GatewayProcess(gateway, logs, reactor, reread, Supervisor(os.environ, reactor, os.getpid()))
 
 
 def _secretsOf(settings: Settings) -> tuple[str | None, ...]:

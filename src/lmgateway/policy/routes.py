@@ -120,6 +120,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/admin/explain", "api", Scope.ADMIN, "gateway", methods=(b"POST",)),
     Route("/admin/keys", "api", Scope.ADMIN, "gateway", methods=(*_READ, b"POST")),
     Route("/admin/keys/*", "api", Scope.ADMIN, "gateway", methods=(*_READ, b"POST", b"PATCH", b"DELETE")),
+    Route("/admin/reload", "api", Scope.ADMIN, "gateway", methods=(b"POST",)),
     Route("/admin/usage", "api", Scope.ADMIN, "gateway", methods=_READ),
     Route("/debug/stream", "api", Scope.MONITOR, "gateway", methods=(b"GET",)),
     Route("/debug/poll", "api", Scope.MONITOR, "gateway", methods=(b"GET",)),

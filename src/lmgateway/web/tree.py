@@ -56,7 +56,7 @@ class GatewayRoot(Resource):
         self.rules = rules
         self._proxy = proxy
         self._proxied = proxied
-        self._apis = apis
+        self._apis = dict(apis)
         self._refusals = refusals
         self._limits = limits
         self.running: set[GatewayRequest] = set()
@@ -153,6 +153,14 @@ class GatewayRoot(Resource):
         self._admitAddress(request.head.peer)
         request.sendWhole(204, fields, b"")
         return True
+
+    def serve(self, path: bytes, api: IResource) -> None:
+        """
+        Have one more API.
+
+        :param path: the first two segments of its paths.
+        """
+        self._apis[path] = api
 
     def _apiFor(self, path: bytes) -> IResource:
         segments = path.split(b"/", 3)
