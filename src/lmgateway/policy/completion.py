@@ -20,7 +20,7 @@ from msgspec import Struct
 from lmgateway.errors import Forbidden, NotFound
 from lmgateway.message import ActiveModel, Completing, Completion, Grant, Principal
 from lmgateway.policy.dialects import DIALECTS, Defaults
-from lmgateway.policy.model_names import KnownModels
+from lmgateway.policy.model_names import KnownModels, meaning, shown
 from lmgateway.policy.routes import Dialect, Inject
 
 REMEMBERED = 1000
@@ -206,19 +206,13 @@ class Completions:
             fnmatchcase(name, glob) for name in (asked, target, key) if name is not None for glob in grant.models
         ):
             raise Forbidden(
-                f"This key is not meant for the model {_shown(asked)}. It may ask: {', '.join(grant.models)}.",
+                f"This key is not meant for the model {shown(asked)}. It may ask: {', '.join(grant.models)}.",
                 param="model",
                 code="model_not_allowed",
             )
         if self._isStrict and known is not None and key is None:
             near = [*known.near(target), *(name for name in self.aliases if name.lower() == asked.lower())]
-            what = f"There is no model {_shown(asked)} here."
+            what = f"There is no model {shown(asked)} here."
             if asked != target:
-                what = f"The alias {_shown(asked)} stands for {_shown(target)}, which LM Studio does not have."
-            hint = f" Did you mean {' or '.join(map(_shown, near))}?" if near else ""
-            raise UnknownModel(f"{what}{hint} GET /v1/models lists all.", param="model")
-
-
-def _shown(name: str) -> str:
-    """A name in quotes, and not longer than names are."""
-    return f'"{name}"' if len(name) <= LONGEST_REMEMBERED else f'"{name[:LONGEST_REMEMBERED]}…"'
+                what = f"The alias {shown(asked)} stands for {shown(target)}, which LM Studio does not have."
+            raise UnknownModel(f"{what}{meaning(near)} GET /v1/models lists all.", param="model")

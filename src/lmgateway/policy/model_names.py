@@ -6,7 +6,7 @@ Which names of models LM Studio knows, and which of them somebody may have meant
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from functools import cached_property
 
@@ -17,6 +17,9 @@ MOST_COMPARED = 200
 
 LONGEST_COMPARED = 100
 """Characters of a name that are compared. Whoever asks writes it, and comparing costs their product."""
+
+LONGEST_SHOWN = 200
+"""Characters of a name that messages show."""
 
 _WORD = re.compile("[a-z]+|[0-9]+")
 _LIKE = 0.5
@@ -78,6 +81,17 @@ class KnownModels:
                 if len(names) < MOST_COMPARED:
                     names.append(name)
         return {word: tuple(names) for word, names in found.items()}
+
+
+def shown(name: str) -> str:
+    """A name in quotes, and not longer than names are."""
+    return f'"{name}"' if len(name) <= LONGEST_SHOWN else f'"{name[:LONGEST_SHOWN]}…"'
+
+
+def meaning(names: Iterable[str]) -> str:
+    """What may have been meant, as a question to add to a sentence; nothing where there are no names."""
+    quoted = " or ".join(map(shown, names))
+    return f" Did you mean {quoted}?" if quoted else ""
 
 
 def _likeness(wanted: str, candidate: str) -> float:

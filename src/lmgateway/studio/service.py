@@ -22,6 +22,7 @@ from lmgateway.inventory import NOTHING, Inventory, Management
 from lmgateway.message import ActiveModel
 from lmgateway.policy.instances import isResident
 from lmgateway.policy.loading import CancelRequest, LoadRequest, UnloadRequest, completeOrder
+from lmgateway.policy.model_names import KnownModels, meaning
 from lmgateway.studio.changes import OutsideChanges
 from lmgateway.studio.loads import Loaded, Loads, RunningLoad
 from lmgateway.studio.sharing import shared
@@ -164,7 +165,11 @@ class ModelService(Service):
         if chosen.management == "gateway":
             return None
         order = completeOrder(request.order, self.defaultsFor(request.order.modelKey))
-        return await self._loads.load(chosen, order, request.defaultInference if request.activate else None)
+        try:
+            return await self._loads.load(chosen, order, request.defaultInference if request.activate else None)
+        except NotFound as error:
+            near = KnownModels(self.inventory or Inventory()).near(order.modelKey)
+            raise NotFound(error.message + meaning(near), code=error.code) from None
 
     def cancelLoad(self, request: CancelRequest) -> int:
         """
