@@ -13,10 +13,12 @@ from typing import Any
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 
+from lmgateway.audit import AuditLog
 from lmgateway.inventory import Inventory, Management
 from lmgateway.keydesk import KeyDesk
 from lmgateway.keys import KeyChange, KeyRing
 from lmgateway.ledger import UsageLedger
+from lmgateway.logs import redactor
 from lmgateway.message import Principal
 from lmgateway.policy.completion import Completions
 from lmgateway.policy.explaining import Explainer
@@ -40,6 +42,7 @@ from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.telemetry.usage import readerFor
 from lmgateway.tls.serving import ServerTls
 from lmgateway.web.access import recordOf
+from lmgateway.web.audited import AuditApi, AuditedActs
 from lmgateway.web.authority import AuthorityApi
 from lmgateway.web.debug import DebugApi
 from lmgateway.web.explain import ExplainApi
@@ -84,6 +87,7 @@ class Assembly:
         self._reactor = reactor
         self._tls = tls
         self._record = record
+        self.audit = AuditLog(store.directory, reactor, maskOf(settings))
         self.active = StoredActiveModel(store)
         self.keys = KeyRing(store, reactor.seconds, self._keyChanged)
         self.desk = KeyDesk(self.keys, reactor.seconds, lambda: self.settings.access.apiKey is not None)
@@ -130,7 +134,8 @@ class Assembly:
         proxied = dict.fromkeys(LISTED, self.listing)
         refusals = KeyRefusals(self.journal, reactor)
         self.limits = RequestLimits(self.ledger.tokensOn, settings.limits.requestsPerMinutePerAddress)
-        self.root = GatewayRoot(rules, self.proxy, proxied, self._apis(), refusals, self.limits)
+        acts = AuditedActs(self.audit, reactor.seconds)
+        self.root = GatewayRoot(rules, self.proxy, proxied, self._apis(), refusals, self.limits, acts)
         self.site = GatewaySite(self.root, reactor, settings.limits, self.root.refuse, self._ended)
         self.site.permits = self.root.permits
         self.site.turnedAway = self.metrics.connectionTurnedAway
@@ -142,6 +147,7 @@ class Assembly:
             CA_PATH.encode(): AuthorityApi(lambda: self._tls.authority),
             b"/health": HealthApi(self.probe, self._reactor).app.resource(),
             b"/admin": ModelsApi(self.models, self._reactor).app.resource(),
+            b"/admin/audit": AuditApi(self.audit).app.resource(),
             b"/admin/explain": ExplainApi(
                 Explainer(MemberSplicer(), self.completions),
                 self.active,
@@ -172,6 +178,7 @@ class Assembly:
         if fresh.upstream != before.upstream or fresh.upstream.caFile is not None:
             self._replaceUpstream(fresh)
         self.settings = fresh
+        self.audit.mask = maskOf(fresh)
         self.site.limits = fresh.limits
         self.limits.perAddress = fresh.limits.requestsPerMinutePerAddress
         debug = fresh.debug
@@ -219,3 +226,8 @@ class Assembly:
         self.root.rules = rules
         self.proxy.rules = rules
         self.listing.rules = rules
+
+
+def maskOf(settings: Settings) -> Callable[[str], str]:
+    """What masks the secrets that the settings hold, and all that is shaped like a key."""
+    return redactor((settings.access.apiKey, settings.upstream.apiToken))

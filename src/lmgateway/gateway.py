@@ -139,6 +139,7 @@ class Gateway(MultiService):
         """Tell that all is up."""
         super().startService()
         self._store.start()
+        self._parts.audit.start()
         listen = self.settings.listen
         lan = lanAddresses(interfaceAddresses())
         found = [
@@ -161,6 +162,7 @@ class Gateway(MultiService):
             await self._parts.ledger.flush()
         finally:
             # Whatever went wrong: a process whose state is not closed does not end.
+            await self._parts.audit.close()
             await self._store.close()
 
     def stopService(self) -> Deferred[None]:

@@ -43,6 +43,7 @@ class RotatingFile:
         self._descriptor = _open(path)
         self._size = os.fstat(self._descriptor).st_size
         self._torn = self._size > 0 and os.pread(self._descriptor, 1, self._size - 1) != b"\n"
+        self._isNamed = False
 
     def write(self, data: bytes) -> None:
         """
@@ -55,6 +56,22 @@ class RotatingFile:
         if self._torn:
             self._append(b"\n")
         self._append(data)
+
+    def sync(self) -> None:
+        """
+        Have on the disk what was written, and the file's name with it.
+
+        :raise OSError: the disk did not take it.
+        """
+        os.fsync(self._descriptor)
+        # Windows lets nobody open a folder, and needs no such thing.
+        if not self._isNamed and os.name == "posix":
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+            self._isNamed = True
 
     def close(self) -> None:
         """Close the file. Nothing may be written after."""
@@ -87,6 +104,7 @@ class RotatingFile:
                 raise
             os.close(self._descriptor)
             self._descriptor, self._size, self._torn = descriptor, 0, False
+            self._isNamed = False
 
     def _numbered(self, number: int | str) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")

@@ -55,12 +55,15 @@ class StateStore:
     Between :meth:`open` and :meth:`start` there is no reactor to disturb: statements are executed at once, each on a
     connection of its own, so that nothing is open when ``twistd`` forks. From :meth:`start` on the worker thread has them.
 
+    :ivar directory: the state folder.
+
     :param directory: the state folder, locked.
     :param reactor: where results arrive.
     :param lock: the descriptor that holds the lock.
     """
 
     def __init__(self, directory: Path, reactor: IReactorFromThreads, lock: int) -> None:
+        self.directory = directory
         self._path = directory / STATE_FILE
         self._reactor = reactor
         self._lock = lock

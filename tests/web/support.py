@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lmgateway.audit import AuditEntry
 from lmgateway.errors import Unavailable
 from lmgateway.interfaces import IActiveModel, IEventJournal
 from lmgateway.message import ActiveModel, Principal
@@ -30,6 +31,7 @@ from lmgateway.telemetry.metrics import Metrics
 from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.telemetry.usage import readerFor
 from lmgateway.web.access import recordOf
+from lmgateway.web.audited import AuditedActs
 from lmgateway.web.authority import AuthorityApi
 from lmgateway.web.debug import DebugApi
 from lmgateway.web.explain import ExplainApi
@@ -102,6 +104,22 @@ class Nobody:
 
     def choose(self) -> Deferred[Any]:
         return fail(Unavailable("Nobody manages models here."))
+
+
+class MemoryAudit:
+    """Keeps the lines of the audit in memory."""
+
+    isFailing = False
+
+    def __init__(self) -> None:
+        self.entries: list[AuditEntry] = []
+
+    def record(self, entry: AuditEntry) -> Deferred[None]:
+        self.entries.append(entry)
+        return succeed(None)
+
+    def recover(self) -> Deferred[None]:
+        return succeed(None)
 
 
 class Answer:
@@ -226,6 +244,7 @@ class MemoryGateway:
         self.tokens: dict[str, int] = {}
         perAddress = self.settings.limits.requestsPerMinutePerAddress
         self.limits = RequestLimits(lambda _, name: self.tokens.get(name, 0), perAddress)
+        self.audit = MemoryAudit()
         self.listing = ModelListing(rules, upstream, self.state, self.completions, self.proxy, clock)
         self.root = GatewayRoot(
             rules,
@@ -245,6 +264,7 @@ class MemoryGateway:
             },
             KeyRefusals(self.journal, clock),
             self.limits,
+            AuditedActs(self.audit, clock.seconds),  # type: ignore[arg-type]
         )
         self.records: list[Any] = []
         self.site = GatewaySite(self.root, clock, self.settings.limits, self.root.refuse, self._ended)

@@ -117,6 +117,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/admin/models/unload", "api", Scope.ADMIN, "gateway", methods=(b"POST",)),
     Route("/admin/models/activate", "api", Scope.ADMIN, "gateway", methods=(b"POST",)),
     Route("/admin/models/deactivate", "api", Scope.ADMIN, "gateway", methods=(b"POST",)),
+    Route("/admin/audit", "api", Scope.ADMIN, "gateway", methods=_READ),
     Route("/admin/explain", "api", Scope.ADMIN, "gateway", methods=(b"POST",)),
     Route("/admin/keys", "api", Scope.ADMIN, "gateway", methods=(*_READ, b"POST")),
     Route("/admin/keys/*", "api", Scope.ADMIN, "gateway", methods=(*_READ, b"POST", b"PATCH", b"DELETE")),

@@ -19,6 +19,7 @@ from lmgateway.errors import Forbidden, GatewayError, Unauthenticated
 from lmgateway.message import Principal, Scope
 from lmgateway.policy.limits import FREE, RequestLimits
 from lmgateway.policy.routes import Route
+from lmgateway.web.audited import AuditedActs
 from lmgateway.web.limits import KeyRefusals
 from lmgateway.web.responses import respondError
 from lmgateway.web.rules import Rules
@@ -38,6 +39,7 @@ class GatewayRoot(Resource):
     :param apis: answer the rest, by the first two segments of the path (``/admin/keys``), or else by the first.
     :param refusals: answers requests without a good key.
     :param limits: what the others are held to.
+    :param acts: has administrative acts told in the audit.
     :ivar running: the requests that were admitted and are not yet answered.
     """
 
@@ -51,9 +53,11 @@ class GatewayRoot(Resource):
         apis: Mapping[bytes, IResource],
         refusals: KeyRefusals,
         limits: RequestLimits,
+        acts: AuditedActs,
     ) -> None:
         super().__init__()
         self.rules = rules
+        self._acts = acts
         self._proxy = proxy
         self._proxied = proxied
         self._apis = dict(apis)
@@ -75,10 +79,13 @@ class GatewayRoot(Resource):
             respondError(request, error)
             return NOT_DONE_YET
         self.running.add(request)
-        if route.kind == "proxy":
-            self._proxied.get(route.name, self._proxy).render(request)
+        resource = (
+            self._proxied.get(route.name, self._proxy) if route.kind == "proxy" else self._apiFor(request.path)
+        )
+        if request.hold is None:
+            resource.render(request)
         else:
-            self._apiFor(request.path).render(request)
+            self._acts.begin(request, route, lambda: resource.render(request))
         return NOT_DONE_YET
 
     def admit(self, request: GatewayRequest) -> Route:
@@ -100,13 +107,15 @@ class GatewayRoot(Resource):
         else:
             if route.isOpen:
                 return route
+            scope = route.scopeFor(head.method)
+            if scope is Scope.ADMIN:
+                self._acts.concern(request)
         request.principal = rules.authenticator.authenticate(head)
         if request.principal.isKeyless:
             rules.browsers.admitKeyless(head)
         request.site.recognised(request.channel)
         if missing is not None:
             raise missing
-        scope = route.scopeFor(head.method)
         if scope is not None:
             if request.principal.isKeyless and request.principal.keyId is None and not request.principal.holds(scope):
                 raise Unauthenticated("Without a key one can only infer here. Send one.", code="missing_api_key")
@@ -136,7 +145,9 @@ class GatewayRoot(Resource):
 
     def ended(self, request: GatewayRequest) -> None:
         """Be told of the end of a request, before the next one of its connection is looked at."""
-        self.running.discard(request)
+        if request in self.running:
+            self.running.remove(request)
+            self._acts.left(request)
         holder = self._holding.pop(request, None)
         if holder is not None:
             self._limits.release(holder)

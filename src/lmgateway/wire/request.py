@@ -8,6 +8,7 @@ computes for each request, and a proxied one never asks for, is computed when it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from twisted.web.server import Request
 
 from lmgateway.errors import GatewayError, InternalError
 from lmgateway.message import HeaderPairs, Principal, RequestHead
+from lmgateway.policy.acts import ActDetails
 from lmgateway.policy.routes import Route
 from lmgateway.wire.body import IncomingBody, clientLeft
 
@@ -51,6 +53,8 @@ class GatewayRequest(Request):
     :ivar cut: whether the answer was cut off by us.
     :ivar keepsAlive: whether the client lets the connection go on after this request.
     :ivar model: the model that the request goes to, where it goes to one.
+    :ivar hold: given the status of a whole answer and what sends it, has it sent when its time has come; None for at once.
+    :ivar audited: what the request was about, where it is an administrative act.
     """
 
     channel: GatewayChannel  # type: ignore[assignment]
@@ -64,6 +68,9 @@ class GatewayRequest(Request):
     cut = False
     keepsAlive = True
     firstByteAt = 0.0
+    hold: Callable[[GatewayRequest, int, Callable[[], None]], None] | None = None
+    audited: ActDetails | None = None
+    _isHeld = False
     _headerIndex: Headers | None = None
     _answerHeaders: Headers | None = None
     _exchange: Deferred[Any] | None = None
@@ -193,11 +200,32 @@ class GatewayRequest(Request):
             self.channel.write(data)
 
     def sendWhole(self, status: int, headers: HeaderPairs, body: bytes) -> None:
-        """Send an answer that is all there."""
+        """Send an answer that is all there; or, where it is held back, have it sent later. Then the first one counts."""
+        if self._isHeld:
+            return
+        hold, self.hold = self.hold, None
+        if hold is not None:
+            self._isHeld = True
+            hold(self, status, lambda: self._sendHeld(status, headers, body))
+            return
         self.sendHead(status, PHRASES.get(status, b""), headers, len(body))
         if self.method != b"HEAD" and status not in NO_BODY_CODES:
             self.sendBody(body)
         self.finish()
+
+    def _sendHeld(self, status: int, headers: HeaderPairs, body: bytes) -> None:
+        self.release()
+        if not self.ended:
+            self.sendWhole(status, headers, body)
+
+    def release(self) -> None:
+        """Hold back nothing any more; what was held back is forgotten."""
+        self._isHeld = False
+
+    def finish(self) -> None:
+        """Finish the answer. Klein does that for whoever has not, and must not while an answer is held back."""
+        if not self._isHeld:
+            super().finish()
 
     def closeAfter(self) -> None:
         """Have the connection closed when this request is answered."""
