@@ -345,6 +345,24 @@ class ChannelTests(CallCase):
 class GarbageTests(CallCase):
     """What a server says that is no LM Studio, or of another version."""
 
+    def test_otherKind(self) -> None:
+        """The id of a channel is that of no call, and the other way about; such packets are overlooked."""
+        calling, talking = self.call(), self.converse()
+        for packet in (
+            {"type": "rpcResult", "callId": 2, "result": {"type": "success"}},
+            {"type": "rpcError", "callId": 2},
+            {"type": "channelSend", "channelId": 1, "message": {"type": "success"}},
+            {"type": "channelClose", "channelId": 1},
+        ):
+            self.server.say(packet)
+        self.network.flush()
+        self.assertNoResult(calling)
+        self.assertNoResult(talking)
+        self.assertTrue(self.subject.isOpen)
+        self.subject.close()
+        for waiting in (calling, talking):
+            self.failure(waiting)
+
     @given(st.lists(PACKETS | JSON, max_size=6), st.lists(st.integers(1, 300), max_size=3))
     def test_anything(self, said: list[Any], places: list[int]) -> None:
         """Whatever is said, in whatever pieces, nothing is raised; each wait ends once, and none outlives the connection."""

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from lmgateway.errors import Forbidden, GatewayError, UpstreamBroken, UpstreamSilent, UpstreamUnavailable
 from lmgateway.studio.sdk.link import CLOSE_SECONDS, MOST, UPGRADE_SECONDS, Link
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
 
 from tests.strategies import cut
 from tests.studio.sdk.support import URL, PlayedCase
 
 _PIECES = st.lists(st.integers(1, 400), max_size=4)
+
+
+@implementer(IAgentEndpointFactory, IStreamClientEndpoint)
+class Never:
+    """
+    Never connects.
+
+    :ivar isCancelled: whether nobody wants that any more.
+    """
+
+    def __init__(self) -> None:
+        self.isCancelled = False
+
+    def endpointForURI(self, uri: object) -> Never:
+        return self
+
+    def connect(self, protocolFactory: object) -> Deferred[Any]:
+        def cancel(_: Deferred[Any]) -> None:
+            self.isCancelled = True
+
+        return Deferred(cancel)
 
 
 class LinkCase(PlayedCase):
@@ -111,6 +137,18 @@ class OpenTests(LinkCase):
         self.failure(opening, CancelledError)
         self.assertGone()
         self.assertEqual([], self.lost)
+
+    def test_cancelledWhileConnecting(self) -> None:
+        """Cancelling, like closing, gives up a connection that is not there yet."""
+        ends: tuple[Any, ...] = (lambda opening, _: opening.cancel(), lambda _, link: link.close())
+        for end in ends:
+            never = Never()
+            link = Link(never, URL, "/llm", self.clock, self.received.append, self.lost.append)
+            opening = link.open()
+            end(opening, link)
+            self.failure(opening, Exception)
+            self.assertTrue(never.isCancelled)
+            self.assertStill()
 
     @given(st.binary() | st.binary().map(b"HTTP/1.1 ".__add__) | st.binary().map(b"HTTP/1.1 101 S\r\n".__add__))
     def test_garbage(self, answer: bytes) -> None:

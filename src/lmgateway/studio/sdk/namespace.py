@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import Deferred, succeed
 
 from lmgateway.errors import UpstreamUnavailable
 from lmgateway.studio.sdk.connection import Connection, Credentials
@@ -51,8 +51,5 @@ class Namespace:
                 "LM Studio is no longer asked: this gateway is stopping, or was told another address."
             )
         connection = self._connection = self._make()
-        try:
-            await connection.open(self._credentials)
-        except CancelledError as error:
-            raise UpstreamUnavailable("LM Studio could not be connected to. Try again.") from error
+        await connection.open(self._credentials)
         return connection
