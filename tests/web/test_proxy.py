@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
-from lmgateway.message import ActiveModel
+from lmgateway.message import ActiveModel, Grant, Principal, Scope
+from lmgateway.policy.authentication import digestOf
 from lmgateway.studio.simulator.behaviour import Behaviour
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.web.support import MemoryGateway, ScriptedUpstreams, requestBytes, settingsOf
+from tests.web.support import Answer, MemoryGateway, ScriptedUpstreams, requestBytes, settingsOf
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 SSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -293,3 +295,54 @@ class CancellationTests(SynchronousTestCase):
         self.client.transport.resumeProducing()
         self.gateway.network.flush()
         self.assertEqual(len(self.client.answers[0].body), 500_000)
+
+
+class RestrictedKeyTests(SynchronousTestCase):
+    """A key that is meant for some models."""
+
+    def setUp(self) -> None:
+        principal = Principal("limited", frozenset({Scope.INFERENCE}), "key_1", Grant(models=("qwen/*",)))
+        self.gateway = MemoryGateway(keys={digestOf("limited-key"): principal})
+
+    def ask(self, target: str, body: object, **headers: str) -> Answer:
+        """Ask with that key."""
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.gateway.ask("POST", target, body, key="limited-key", headers=fields)
+
+    def test_models(self) -> None:
+        """It may ask those, whichever way it names them, and no other."""
+        self.assertEqual(self.ask("/v1/chat/completions", {**CHAT, "model": "qwen/qwen3-8b"}).status, 200)
+        for model in ("google/gemma-3-4b", None, 5, ["qwen/qwen3-8b"]):
+            answer = self.ask("/v1/chat/completions", {**CHAT, "model": model})
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (403, "model_not_allowed"), model)
+        self.assertEqual(self.ask("/v1/chat/completions", CHAT).status, 403)
+
+    def test_unread(self) -> None:
+        """What the gateway does not read is no way around it: another content type, or a path that it does not know."""
+        body = json.dumps({**CHAT, "model": "google/gemma-3-4b"}).encode()
+        self.assertEqual(self.ask("/v1/chat/completions", body, Content_Type="text/plain").status, 403)
+        self.assertEqual(self.ask("/v1/other", body).status, 403)
+        self.assertEqual(self.ask("/v1/audio/transcriptions", b"x", Content_Type="multipart/form-data").status, 403)
+        self.assertEqual(len(self.gateway.simulator.received), 0)
+
+    def test_list(self) -> None:
+        """It may see what there is for it."""
+        answer = self.gateway.ask("GET", "/v1/models", key="limited-key")
+        self.assertEqual([each["id"] for each in answer.json()["data"]], ["qwen/qwen3-8b"])
+
+
+class CaptureTests(SynchronousTestCase):
+    def test_key(self) -> None:
+        """A key says for itself whether what it asks is kept; one that says nothing goes by the settings."""
+        settings = settingsOf()
+        gateway = MemoryGateway(
+            replace(settings, debug=replace(settings.debug, capture=("never", "usual"))),
+            keys={
+                digestOf(f"{name}-key"): Principal(name, frozenset({Scope.INFERENCE}), name, Grant(capture=capture))
+                for name, capture in (("never", False), ("always", True), ("usual", None), ("other", None))
+            },
+        )
+        for name, isKept in (("never", False), ("always", True), ("usual", True), ("other", False)):
+            answer = gateway.ask("POST", "/v1/chat/completions", CHAT, key=f"{name}-key")
+            requestId = (answer.header(b"X-Request-Id") or b"").decode()
+            self.assertEqual(gateway.captures.find(requestId) is not None, isKept, name)

@@ -108,9 +108,24 @@ class Captures:
         self._keys = frozenset(keys)
         self._size = size
 
-    def begin(self, key: str, requestId: str, method: str, target: str, headers: HeaderPairs) -> Capture | None:
-        """Begin to capture a request, if its key is one of those."""
-        if not self._keys or not ("*" in self._keys or key in self._keys):
+    def begin(
+        self,
+        key: str,
+        requestId: str,
+        method: str,
+        target: str,
+        headers: HeaderPairs,
+        *,
+        isWanted: bool | None = None,
+    ) -> Capture | None:
+        """
+        Begin to capture a request, if its key is one of those.
+
+        :param isWanted: what the key itself says; None where it says nothing.
+        """
+        if isWanted is None:
+            isWanted = bool(self._keys) and ("*" in self._keys or key in self._keys)
+        if not isWanted:
             return None
         capture = self._held[requestId] = Capture(method, target, headers, self._size)
         while len(self._held) > KEPT:

@@ -57,6 +57,9 @@ MODEL_FIELD = b"X-LMGateway-Model"
 
 VISIBLE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
 
+NOT_ALLOWED = "model_not_allowed"
+"""The code of what a key that is meant for some models may not do."""
+
 REFUSALS = frozenset({400, 422})
 """Answers that may refuse a request for being asked for its usage."""
 
@@ -160,6 +163,8 @@ class ProxyResource(Resource):
         """Read and complete the body where the gateway must, else let it stream."""
         head = request.head
         isJson = _isJsonPost(request)
+        if not isJson or route.inject == "none":
+            _requireAnyModel(request)
         if head.method != b"POST" or route.inject == "none" or (request.body.length == 0 and not isJson):
             return Prepared(None if request.body.length == 0 else request.body.producer())
         if not isJson:
@@ -306,6 +311,20 @@ def isEventStream(headers: HeaderPairs) -> bool:
         if len(name) == 12 and name.lower() == b"content-type":
             return value[:17].lower() == b"text/event-stream"
     return False
+
+
+def _requireAnyModel(request: GatewayRequest) -> None:
+    """
+    Keep a key that is meant for some models from what the gateway does not read: it could ask any model there.
+
+    :raise Forbidden: it is one, and this is no mere reading.
+    """
+    principal = request.principal
+    if principal is not None and principal.grant.models and request.head.method not in (b"GET", b"HEAD"):
+        raise Forbidden(
+            "This key is meant for some models, and of such a request the gateway does not know which model it is for.",
+            code=NOT_ALLOWED,
+        )
 
 
 def _isJsonPost(request: GatewayRequest) -> bool:

@@ -173,7 +173,14 @@ class Watching:
             sentAt=self._clock.seconds(),
         )
         self.exchanges.begin(exchange)
-        capture = self._captures.begin(exchange.key, exchange.requestId, exchange.method, exchange.path, head.headers)
+        capture = self._captures.begin(
+            exchange.key,
+            exchange.requestId,
+            exchange.method,
+            exchange.path,
+            head.headers,
+            isWanted=None if principal is None else principal.grant.capture,
+        )
         if capture is not None:
             capture.sent(body, rewritten.body)
         return ExchangeWatch(exchange, self.exchanges, self._clock, route.dialect, self._readerFor, capture)
