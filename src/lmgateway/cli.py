@@ -16,6 +16,7 @@ from lmgateway import __version__
 
 COMMANDS: Mapping[str, str] = {
     "activate": "lmgateway.commands.activate:activate",
+    "audit": "lmgateway.commands.audit:audit",
     "check": "lmgateway.commands.check:check",
     "deactivate": "lmgateway.commands.activate:deactivate",
     "keys": "lmgateway.commands.keys:keys",

@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
 from lmgateway.assembly import Assembly
+from lmgateway.audit import AuditEntry, AuditFailed
 from lmgateway.errors import Unavailable
 from lmgateway.listeners import hasOwnTls, wantsTls, withBacklog
 from lmgateway.settings import Settings
@@ -140,6 +141,7 @@ class Gateway(MultiService):
         super().startService()
         self._store.start()
         self._parts.audit.start()
+        self.tellAudit("start", "done")
         listen = self.settings.listen
         lan = lanAddresses(interfaceAddresses())
         found = [
@@ -162,6 +164,7 @@ class Gateway(MultiService):
             await self._parts.ledger.flush()
         finally:
             # Whatever went wrong: a process whose state is not closed does not end.
+            await self.tellAudit("stop", "done")
             await self._parts.audit.close()
             await self._store.close()
 
@@ -173,6 +176,15 @@ class Gateway(MultiService):
     def hurry(self) -> None:
         """Cut off what still runs."""
         self.site.abortAll()
+
+    def tellAudit(self, action: str, outcome: str, after: Any = None) -> Deferred[None]:
+        """
+        Write a line of what nobody asked for over HTTP.
+
+        :return: fires when it is written, or when the log was told that it cannot be.
+        """
+        entry = AuditEntry(time=self._reactor.seconds(), action=action, outcome=outcome, after=after)
+        return self._parts.audit.record(entry).addErrback(_trapAuditFailed)
 
     def serve(self, path: bytes, api: IResource) -> None:
         """
@@ -273,6 +285,10 @@ _HINTS = {
     errno.EACCES: "Choose a port above 1023 (GATEWAY_PORT), or a folder that may be written to.",
 }
 """What to do where an address cannot be listened on."""
+
+
+def _trapAuditFailed(reason: Failure) -> None:
+    reason.trap(AuditFailed)
 
 
 def _notClosed(reason: Failure) -> None:

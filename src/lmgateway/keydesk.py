@@ -7,7 +7,7 @@ Bodies are those of ``/admin/keys``, and so are the answers. A key's secret is i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -149,6 +149,11 @@ class KeyDesk:
             **self.describe(minted.key),
             "message": "This is the only time that the key is shown. Keep it.",
         }
+
+
+def auditable(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What the audit tells of a key: all that may be known of it, and above all not its secret."""
+    return {name: value for name, value in answer.items() if name not in {"key", "message", "lastUsed"}}
 
 
 def edited(minter: Principal, key: StoredKey, edit: Edit) -> StoredKey:

@@ -104,8 +104,16 @@ class GatewayProcess(LoggedService):
         return maybeDeferred(super().stopService).addBoth(ended)
 
     def hangUp(self) -> None:
-        """Do what SIGHUP asks for; the log says what came of it."""
-        self.reload().addErrback(_tellDefect)
+        """Do what SIGHUP asks for; the log and the audit say what came of it."""
+        self.reload().addCallback(self._tellReloaded).addErrback(self._tellNotReloaded)
+
+    def _tellReloaded(self, changes: Changes) -> Deferred[None]:
+        told = {"changed": changes.changed, "needsRestart": changes.needsRestart}
+        return self._gateway.tellAudit("reload", "done", told)
+
+    def _tellNotReloaded(self, reason: Failure) -> Deferred[None]:
+        _tellDefect(reason)
+        return self._gateway.tellAudit("reload", "failed")
 
     def reload(self) -> Deferred[Changes]:
         """

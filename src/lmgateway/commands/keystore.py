@@ -17,14 +17,17 @@ from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import quote
 
 import click
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
+from lmgateway.audit import AuditEntry, AuditLog
 from lmgateway.commands.talk import Place, TalkError, findPlace, messageOf, takesPlace
 from lmgateway.errors import GatewayError
-from lmgateway.keydesk import KeyDesk
+from lmgateway.keydesk import KeyDesk, auditable
 from lmgateway.keys import KeyRing
+from lmgateway.logs import redactor
 from lmgateway.message import Principal, Scope
 from lmgateway.settings import SettingsError, loadSettings
 from lmgateway.state import StateStore
@@ -101,10 +104,12 @@ class OfflineKeys:
     The keys in a state folder that no gateway uses.
 
     :param desk: does what is asked.
+    :param audit: is told of it.
     """
 
-    def __init__(self, desk: KeyDesk) -> None:
+    def __init__(self, desk: KeyDesk, audit: AuditLog) -> None:
         self._desk = desk
+        self._audit = audit
 
     def listAll(self) -> dict[str, Any]:
         """Every key that is stored: which one is configured, a gateway that does not run cannot tell."""
@@ -113,19 +118,45 @@ class OfflineKeys:
 
     def mint(self, order: Mapping[str, Any]) -> dict[str, Any]:
         """Make one."""
-        return _now(self._desk.mint(_OWNER, json.dumps(order).encode()))
+        return self._told("keys.add", lambda: self._desk.mint(_OWNER, json.dumps(order).encode()))
 
     def edit(self, keyId: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change one."""
-        return _now(self._desk.edit(_OWNER, keyId, json.dumps(changes).encode()))
+        return self._told("keys.change", lambda: self._desk.edit(_OWNER, keyId, json.dumps(changes).encode()), keyId)
 
     def rotate(self, keyId: str, order: Mapping[str, Any]) -> dict[str, Any]:
         """Give one a new secret."""
-        return _now(self._desk.rotate(_OWNER, keyId, json.dumps(order).encode()))
+        return self._told("keys.rotate", lambda: self._desk.rotate(_OWNER, keyId, json.dumps(order).encode()), keyId)
 
     def revoke(self, keyId: str) -> dict[str, Any]:
         """End one."""
-        return _now(self._desk.revoke(keyId))
+        return self._told("keys.revoke", lambda: self._desk.revoke(keyId), keyId)
+
+    def _told(
+        self, action: str, act: Callable[[], Coroutine[Deferred[Any], Any, dict[str, Any]]], keyId: str | None = None
+    ) -> dict[str, Any]:
+        """
+        Do something, and write its line before anybody is told that it is done.
+
+        :raise TalkError: it failed, or could not be told.
+        """
+        known = next((auditable(key) for key in self._desk.listAll()["keys"] if keyId and key["id"] == keyId), None)
+        entry = AuditEntry(
+            time=time.time(),
+            action=action,
+            outcome="failed",
+            key=_OWNER.name,
+            target=keyId if known is None else known["name"],
+            before=known,
+        )
+        try:
+            answer = _now(act())
+        except TalkError:
+            _resultOf(self._audit.record(entry))
+            raise
+        after = None if action == "keys.revoke" else auditable(answer)
+        _resultOf(self._audit.record(replace(entry, outcome="done", target=answer["name"], after=after)))
+        return answer
 
 
 def asksKeys(command: Callable[..., None]) -> Callable[..., None]:
@@ -167,8 +198,10 @@ def openFolder(directory: str) -> Iterator[OfflineKeys]:
     try:
         ring = KeyRing(store, time.time)
         _resultOf(ring.load())
+        audit = AuditLog(store.directory, unneeded, redactor(()))
         # Whoever has the folder can always make another key.
-        yield OfflineKeys(KeyDesk(ring, time.time, lambda: True))
+        yield OfflineKeys(KeyDesk(ring, time.time, lambda: True), audit)
+        _now(audit.close())
     finally:
         _now(store.close())
 

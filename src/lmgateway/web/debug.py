@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from lmgateway.errors import BadRequest, Conflict, Forbidden, NotFound
 from lmgateway.exchange import Exchange, TokenUsage
 from lmgateway.message import Scope
+from lmgateway.policy.acts import ActDetails
 from lmgateway.studio.service import ModelService
 from lmgateway.telemetry.captures import Captures, curlOf, harOf
 from lmgateway.telemetry.exchanges import Exchanges
@@ -165,6 +166,7 @@ class DebugApi:
     def cancel(self, request: Any, requestId: str) -> None:
         """Cancel a request in flight, as if its client had left; the client is told."""
         exchange = self._find(requestId)
+        request.audited = ActDetails(requestId, {"key": exchange.key, "route": exchange.route, "model": exchange.model})
         if exchange.endedAt:
             raise Conflict("This request has ended already.")
         exchange.cancel()

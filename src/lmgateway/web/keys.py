@@ -7,9 +7,10 @@ from typing import Any
 
 from klein import Klein
 
-from lmgateway.errors import InternalError, MethodNotAllowed
-from lmgateway.keydesk import KeyDesk
+from lmgateway.errors import InternalError, MethodNotAllowed, NotFound
+from lmgateway.keydesk import KeyDesk, auditable
 from lmgateway.message import Principal
+from lmgateway.policy.acts import ActDetails
 from lmgateway.web.responses import answerErrors, requireJson, respondJson
 from lmgateway.wire.request import GatewayRequest
 
@@ -39,7 +40,9 @@ class KeysApi:
         """Make a key, and show it this once."""
         requireJson(request)
         body = await request.body.read()
-        respondJson(request, await self._desk.mint(minterOf(request), body), CREATED)
+        answer = await self._desk.mint(minterOf(request), body)
+        request.audited = ActDetails(answer["name"], after=auditable(answer))
+        respondJson(request, answer, CREATED)
 
     @app.route("/admin/keys/<keyId>", methods=["GET"])
     def show(self, request: Any, keyId: str) -> None:
@@ -51,11 +54,15 @@ class KeysApi:
         """Change what a key may do."""
         requireJson(request)
         body = await request.body.read()
-        respondJson(request, await self._desk.edit(minterOf(request), keyId, body))
+        known = self._note(request, keyId)
+        answer = await self._desk.edit(minterOf(request), keyId, body)
+        request.audited = ActDetails(answer["name"], known, auditable(answer))
+        respondJson(request, answer)
 
     @app.route("/admin/keys/<keyId>", methods=["DELETE"])
     async def revoke(self, request: Any, keyId: str) -> None:
         """End a key, and what runs with it."""
+        self._note(request, keyId)
         respondJson(request, await self._desk.revoke(keyId))
 
     @app.route("/admin/keys/<keyId>/rotate", methods=["POST"])
@@ -64,7 +71,10 @@ class KeysApi:
         body = await request.body.read()
         if body:
             requireJson(request)
-        respondJson(request, await self._desk.rotate(minterOf(request), keyId, body))
+        known = self._note(request, keyId)
+        answer = await self._desk.rotate(minterOf(request), keyId, body)
+        request.audited = ActDetails(answer["name"], known, auditable(answer))
+        respondJson(request, answer)
 
     @app.route("/admin/keys/<keyId>", methods=["POST"])
     def noPost(self, request: Any, keyId: str) -> None:
@@ -75,6 +85,15 @@ class KeysApi:
     def onlyPost(self, request: Any, keyId: str) -> None:
         """Say how a key is rotated."""
         raise MethodNotAllowed("A key is rotated by POST.", allow=(b"POST",))
+
+    def _note(self, request: GatewayRequest, keyId: str) -> dict[str, Any] | None:
+        """Have the audit name the key that something is to be done about, and what is known of it before; None where there is none."""
+        try:
+            known = auditable(self._desk.show(keyId))
+        except NotFound:
+            return None
+        request.audited = ActDetails(known["name"], known)
+        return known
 
 
 def minterOf(request: GatewayRequest) -> Principal:

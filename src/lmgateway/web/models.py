@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from lmgateway.errors import Conflict, NotFound
 from lmgateway.inventory import DownloadedModel, LoadedModel, LoadOrder
 from lmgateway.message import ActiveModel
+from lmgateway.policy.acts import ActDetails
 from lmgateway.policy.inference import decodeActivation
 from lmgateway.policy.loading import (
     LoadRequest,
@@ -91,14 +92,19 @@ class ModelsApi:
         """Load a model; the answer comes once it is loaded. A client that leaves undoes nothing."""
         requireJson(request)
         wanted = decodeLoad(await request.body.read())
+        before, target = activeOf(self._models), wanted.order.modelKey
+        request.audited = ActDetails(target, before)
         loaded = await self._models.load(wanted)
-        respondJson(request, await self._noted(wanted) if loaded is None else loadAnswer(loaded))
+        answer = await self._noted(wanted) if loaded is None else loadAnswer(loaded)
+        request.audited = ActDetails(target, before, auditable(answer))
+        respondJson(request, answer)
 
     @app.route("/admin/models/load/cancel", methods=["POST"])
     async def cancel(self, request: Any) -> None:
         """Cancel a load, whoever waits for it."""
         requireJson(request)
         wanted = decodeCancel(await request.body.read())
+        request.audited = ActDetails(wanted.instanceId or wanted.modelKey)
         cancelled = self._models.cancelLoad(wanted)
         message = f"The load of {wanted.modelKey} is cancelled."
         if self._models.management == "rest":
@@ -121,6 +127,8 @@ class ModelsApi:
         """Unload an instance."""
         requireJson(request)
         wanted = decodeUnload(await request.body.read())
+        before, target = activeOf(self._models), wanted.instanceId or wanted.modelKey
+        request.audited = ActDetails(target, before)
         try:
             unloaded = await self._models.unload(wanted)
             answer = await self._cleared(wanted) if unloaded is None else unloadAnswer(unloaded)
@@ -129,6 +137,7 @@ class ModelsApi:
             told = {"modelKey": wanted.modelKey, "instanceId": wanted.instanceId}
             respondJson(request, {"status": "not_found", **told, "error": error.message, "message": error.message}, 404)
         else:
+            request.audited = ActDetails(target, before, auditable(answer))
             respondJson(request, answer)
 
     @app.route("/admin/models/activate", methods=["POST"])
@@ -136,7 +145,10 @@ class ModelsApi:
         """Make a model the one that requests without one are given."""
         requireJson(request)
         model = decodeActivation(await request.body.read())
+        before = activeOf(self._models)
+        request.audited = ActDetails(model.modelName, before)
         await self._models.activate(model)
+        request.audited = ActDetails(model.modelName, before, activeOf(self._models))
         message = f"Requests that name no model now go to {model.modelName}."
         if self._models.isResident(model) is False:
             message += " It is not loaded now; LM Studio loads it at the first request if just-in-time loading is on."
@@ -145,7 +157,9 @@ class ModelsApi:
     @app.route("/admin/models/deactivate", methods=["POST"])
     async def deactivate(self, request: Any) -> None:
         """Have no active model."""
+        known = activeOf(self._models)
         before = await self._models.deactivate()
+        request.audited = ActDetails(before.modelName if before else None, known)
         respondJson(
             request,
             {
@@ -224,6 +238,11 @@ class ModelsApi:
             "message": "Model deactivated in gateway. This LM Studio offers no model management: unload the model yourself.",
             "workflow": _UNLOAD_STEPS,
         }
+
+
+def auditable(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What the audit tells of what was done: all but what is for people."""
+    return {name: value for name, value in answer.items() if name not in {"message", "workflow"}}
 
 
 def loadedOf(model: LoadedModel) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from klein import Klein
 
 from lmgateway.changes import Changes
 from lmgateway.errors import Conflict
+from lmgateway.policy.acts import ActDetails
 from lmgateway.settings import SettingsError
 from lmgateway.web.responses import answerErrors, requireJson, respondJson
 
@@ -36,16 +37,16 @@ class ReloadApi:
         """Read again, and tell what has changed. The body may be empty."""
         if await request.body.read():
             requireJson(request)
+        request.audited = ActDetails("configuration")
         try:
             changes = await self._reload()
         except SettingsError as error:
             raise Conflict(
                 f"The configuration was not read again; the old one stays: {withoutFolders(str(error))}"
             ) from None
-        respondJson(
-            request,
-            {"status": "reloaded", "changed": changes.changed, "needsRestart": changes.needsRestart},
-        )
+        told = {"changed": changes.changed, "needsRestart": changes.needsRestart}
+        request.audited = ActDetails("configuration", after=told)
+        respondJson(request, {"status": "reloaded", **told})
 
 
 def withoutFolders(text: str) -> str:
