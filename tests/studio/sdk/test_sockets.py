@@ -91,6 +91,18 @@ class SocketTests(TestCase):
         else:
             self.fail("it was trusted")
 
+    def test_certificatesGone(self) -> None:
+        """A file of certificates that is no longer there is told as a reason why LM Studio cannot be reached."""
+        folder = temporaryFolder(self)
+        (folder / "ca.pem").write_bytes(self.authority.pem)
+        (folder / "lmgateway.toml").write_text('[upstream]\ncaFile = "ca.pem"\n')
+        settings = loadSettings(configFile=str(folder / "lmgateway.toml"))
+        (folder / "ca.pem").unlink()
+        with self.assertRaises(UpstreamUnavailable) as caught:
+            makeSdkManager(settings, reactor)
+        self.assertIn("upstream.caFile", caught.exception.message)
+        self.assertNotIn(str(folder), caught.exception.message)
+
     async def test_cancelled(self) -> None:
         """A load that is cancelled is over at once."""
         self.simulator.behaviour.loadTime = 60.0

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from lmgateway.errors import GatewayError, UpstreamBroken
+from lmgateway.errors import GatewayError, UpstreamBroken, UpstreamUnavailable
 from lmgateway.interfaces import IModelManager
 from lmgateway.inventory import Inventory, LoadOrder, LoadOutcome, Management
 from lmgateway.settings import Settings
@@ -205,9 +206,17 @@ class SdkManager:
 
 
 def makeSdkManager(settings: Settings, reactor: Any) -> SdkManager:
-    """Make the one for the LM Studio that the settings name."""
+    """
+    Make the one for the LM Studio that the settings name.
+
+    :raise UpstreamUnavailable: the file of certificates, which was there at the start, can no longer be read.
+    """
     upstream = settings.upstream
-    endpoints = UpstreamEndpoints(reactor, upstream.connectTimeout, upstream.caFile)
+    try:
+        endpoints = UpstreamEndpoints(reactor, upstream.connectTimeout, upstream.caFile)
+    except (OSError, SSL.Error) as error:
+        msg = "The certificates to trust for LM Studio (upstream.caFile) cannot be read any more. Put the file back."
+        raise UpstreamUnavailable(msg) from error
     return SdkManager(endpoints, upstream.baseUrl, upstream.apiToken, reactor)
 
 
