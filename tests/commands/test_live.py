@@ -69,7 +69,7 @@ class LiveCase(SynchronousTestCase):
 
     def startGateway(self) -> subprocess.Popen[str]:
         """Start a gateway before the simulator, and wait until it listens."""
-        process = self.start("run")
+        process = self.start("run", "--local")
         linesUntil(process.stdout, "Try it:")
         return process
 
