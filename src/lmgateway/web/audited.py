@@ -121,8 +121,8 @@ class AuditedActs:
             return
 
         def ebRecord(reason: Failure) -> None:
-            reason.trap(AuditFailed)
             request.release()
+            reason.trap(AuditFailed)
             what = "It was done all the same." if entry.outcome == "done" else "It was not done."
             respondError(request, AuditFailed(f"{reason.getErrorMessage()} {what}"))
 
