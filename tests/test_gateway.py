@@ -110,7 +110,7 @@ class ListenTests(TestCase):
             self.assertEqual(
                 self.refusal(description),
                 f"Cannot listen on {description}: Address already in use. Is another program, or another gateway, there "
-                "already? Choose another port (GATEWAY_PORT).",
+                "already? Choose another port (GATEWAY_PORT, or --lan-port of lmgateway run).",
             )
 
     def test_foreign(self) -> None:

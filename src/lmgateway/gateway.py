@@ -280,7 +280,7 @@ def _fixedOnes(fresh: Settings, before: Settings) -> list[str]:
 
 
 _HINTS = {
-    errno.EADDRINUSE: "Is another program, or another gateway, there already? Choose another port (GATEWAY_PORT).",
+    errno.EADDRINUSE: "Is another program, or another gateway, there already? Choose another port (GATEWAY_PORT, or --lan-port of lmgateway run).",
     errno.EADDRNOTAVAIL: "Choose an address of this machine (GATEWAY_HOST).",
     errno.EACCES: "Choose a port above 1023 (GATEWAY_PORT), or a folder that may be written to.",
 }

@@ -128,7 +128,7 @@ class _Upstream:
         """Say what happened, and what to do about it."""
         cause = reason.value
         if isinstance(cause, ConnectFailed):
-            raise UpstreamUnavailable(f"LM Studio at {self.baseUrl} {_whyUnreachable(cause.reason)}") from cause
+            raise UpstreamUnavailable(f"LM Studio at {self.baseUrl} {whyUnreachable(cause.reason)}") from cause
         if isinstance(cause, AnswerBroken):
             msg = (
                 f"LM Studio at {self.baseUrl} broke off: {cause}. It may have crashed or unloaded the model; "
@@ -167,7 +167,8 @@ _UNREACHABLE: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
 """Why there is no connection, and what to do about it."""
 
 
-def _whyUnreachable(reason: Failure) -> str:
+def whyUnreachable(reason: Failure) -> str:
+    """Say why no connection could be made, and what to do: the end of a sentence about LM Studio."""
     for kinds, sentence in _UNREACHABLE:
         if reason.check(*kinds):
             return sentence

@@ -31,7 +31,7 @@ from zope.interface import implementer
 
 from lmgateway.errors import Forbidden, GatewayError, UpstreamBroken, UpstreamSilent, UpstreamUnavailable
 from lmgateway.studio.sdk.refusals import PERMISSION
-from lmgateway.wire.upstream import _whyUnreachable
+from lmgateway.wire.upstream import whyUnreachable
 
 MOST = 16 << 20
 """Bytes of a message: ten thousand models have about six million."""
@@ -196,7 +196,7 @@ class Link:
         elif failure.check(CancelledError):
             self._end(self._stopped())
         elif isinstance(error, _Unreachable):
-            self._end(UpstreamUnavailable(f"{self._who} {_whyUnreachable(error.reason)}"))
+            self._end(UpstreamUnavailable(f"{self._who} {whyUnreachable(error.reason)}"))
         else:
             self.garble()
 
