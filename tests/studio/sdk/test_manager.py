@@ -132,6 +132,13 @@ class InventoryTests(SimulatorCase):
         )
         self.assertEqual(2048, words.loadConfig["contextLength"])
 
+    def test_unchanged(self) -> None:
+        """A list that is the same is not read anew, and one that is another is."""
+        first = self.inventory().downloaded
+        self.assertIs(self.inventory().downloaded, first)
+        self.behave(noModels=True)
+        self.assertEqual(self.inventory().downloaded, ())
+
     def test_oneConnection(self) -> None:
         """However often it is asked, there is one connection for each namespace, and between two questions nothing."""
         for _ in range(3):

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from lmgateway.errors import GatewayError, UpstreamBroken, UpstreamUnavailable
 from lmgateway.interfaces import IModelManager
-from lmgateway.inventory import Inventory, LoadOrder, LoadOutcome, Management
+from lmgateway.inventory import DownloadedModel, Inventory, LoadOrder, LoadOutcome, Management
 from lmgateway.settings import Settings
 from lmgateway.studio.bodies import isName
 from lmgateway.studio.loadconfig import flatten, fromSdk, notApplied, toSdk
@@ -74,6 +74,7 @@ class SdkManager:
         self._secret = apiToken
         credentials = credentialsOf(apiToken)
         self._configs: Configs = {}
+        self._last: tuple[object, tuple[DownloadedModel, ...]] | None = None
 
         def namespace(name: str) -> Namespace:
             secrets = apiToken, credentials.passkey
@@ -104,7 +105,10 @@ class SdkManager:
         configs = await _together([self._configOf(kind, info) for kind, info in told])
         self._retain(info for _, info in told)
         instances = [readInstance(info, kind, config) for (kind, info), config in zip(told, configs, strict=True)]
-        return Inventory(readDownloaded(answer), tuple(instances))
+        if self._last is None or self._last[0] != answer:
+            # Reading ten thousand models takes a tenth of a second, and mostly nothing has changed between two looks.
+            self._last = answer, readDownloaded(answer)
+        return Inventory(self._last[1], tuple(instances))
 
     async def _load(self, order: LoadOrder, progress: Callable[[float], None]) -> LoadOutcome:
         downloaded = readDownloaded(await self._call(_SYSTEM, "listDownloadedModels", None, _LISTING))
