@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "audit": "lmgateway.commands.audit:audit",
     "check": "lmgateway.commands.check:check",
     "deactivate": "lmgateway.commands.activate:deactivate",
+    "doctor": "lmgateway.commands.doctor:doctor",
     "keys": "lmgateway.commands.keys:keys",
     "load": "lmgateway.commands.load:load",
     "models": "lmgateway.commands.models:models",
