@@ -171,6 +171,72 @@ class LifeTests(SynchronousTestCase):
             self.assertRaises((http.client.IncompleteRead, ConnectionError), answer.read)
             self.assertEqual(gateway.end()[0], 0)
 
+    def test_secondTermHurries(self) -> None:
+        """A second SIGTERM ends at once what the first one would have let finish, with 0 all the same."""
+        with self.simulator("--tokens-per-second", "1"), self.gateway() as gateway:
+            gateway.until("Serving at")
+            answer = self.stream()
+            gateway.process.send_signal(signal.SIGTERM)
+            while self.isListening():
+                pass
+            gateway.process.send_signal(signal.SIGTERM)
+            self.assertRaises((http.client.IncompleteRead, ConnectionError), answer.read)
+            self.assertEqual(gateway.end()[0], 0)
+
+    def isListening(self) -> bool:
+        """Whether the gateway takes connections."""
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def test_manager(self) -> None:
+        """A service manager is told when the gateway serves, reads its configuration again, lives, and is about to end."""
+        path = self.folder / "notify"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(path))
+            manager.settimeout(SECONDS)
+            with self.gateway(NOTIFY_SOCKET=str(path), WATCHDOG_USEC="200000") as gateway:
+                told = [manager.recv(4096) for _ in range(3)]
+                self.assertEqual(self.ask("GET", "/health")[0], 200)
+                self.assertEqual(told, [b"READY=1\nSTATUS=Serving.", b"WATCHDOG=1", b"WATCHDOG=1"])
+                gateway.process.send_signal(signal.SIGHUP)
+                self.assertTrue(self.next(manager).startswith(b"RELOADING=1\nMONOTONIC_USEC="))
+                self.assertTrue(self.next(manager).startswith(b"READY=1\n"))
+                gateway.process.send_signal(signal.SIGTERM)
+                self.assertTrue(self.next(manager).startswith(b"STOPPING=1\n"))
+                self.assertEqual(gateway.end()[0], 0)
+
+    def next(self, manager: socket.socket) -> bytes:
+        """What a manager is told next, besides signs of life."""
+        while (told := manager.recv(4096)) == b"WATCHDOG=1":
+            pass
+        return told
+
+    def test_reloadCommand(self) -> None:
+        """``lmgateway reload`` finds the gateway by its settings, tells what has changed, and fails where something is bad."""
+        command = ["-c", LMGATEWAY, "reload", "--config", str(self.config)]
+        place = {"GATEWAY_PORT": str(self.port), "GATEWAY_API_KEY": KEY, "LMGATEWAY_URL": "", "LMGATEWAY_KEY": ""}
+        with self.gateway() as gateway:
+            gateway.until("Serving at")
+            self.config.write_text("[limits]\nmaxFields = 50\n")
+            with Running(*command, environ=place) as asking:
+                self.assertEqual(asking.end(), (0, ""))
+            self.assertEqual("".join(asking.lines), "The configuration was read again. Changed: limits.maxFields.")
+            self.config.write_text("nothing = 1\n")
+            place["LMGATEWAY_URL"] = f"http://127.0.0.1:{self.port}"
+            command[3:] = []
+            with Running(*command, environ=place) as asking:
+                status, said = asking.end()
+            self.assertEqual((status, "nothing is unknown" in said, str(self.folder) in said), (1, True, False), said)
+            self.assertEqual(self.ask("GET", "/health")[0], 200)
+
+    def test_root(self) -> None:
+        """Whoever starts it as root is told what to do instead, and nobody else is."""
+        with self.gateway() as gateway:
+            gateway.until("Serving at")
+            gateway.end(signal.SIGTERM)
+        isTold = any("runs as root" in line and "--uid" in line for line in gateway.lines)
+        self.assertEqual(isTold, os.geteuid() == 0)
+
     def test_hangUpReadsAgain(self) -> None:
         """SIGHUP: other settings count from then on, and what runs goes on; a bad file is told, and changes nothing."""
         with self.simulator("--tokens-per-second", "40"), self.gateway(GATEWAY_API_KEY="") as gateway:
@@ -240,13 +306,17 @@ class LifeTests(SynchronousTestCase):
         self.assertEqual(file.read_bytes(), b"no database at all" * 100)
 
     def test_secondInstance(self) -> None:
-        """Two gateways do not share a state folder, nor a port; the second one says so."""
+        """Two gateways do not share a state folder, nor a port; the second one says so, and the first one goes on."""
         with self.gateway() as first:
             first.until("Serving at")
             with self.gateway(GATEWAY_PORT=str(freePort())) as second:
-                self.assertIn("another", self.refused(second).lower())
+                said = self.refused(second)
+                self.assertIn(f"Another gateway is using the state folder {self.folder / 'state'} (process ", said)
+                self.assertIn(str(first.process.pid), said)
             with self.gateway(GATEWAY_STATE_DIR=str(self.folder / "other")) as second:
                 self.assertIn(str(self.port), self.refused(second))
+            self.assertEqual(self.ask("POST", "/admin/models/activate", {"modelKey": "still-here"})[0], 200)
+            self.assertEqual(first.end(signal.SIGTERM)[0], 0)
 
     def test_keysKilled(self) -> None:
         """

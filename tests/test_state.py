@@ -23,7 +23,7 @@ from lmgateway.errors import Unavailable
 from lmgateway.interfaces import IActiveModel
 from lmgateway.message import ActiveModel
 from lmgateway.state import StateStore, StoredActiveModel
-from lmgateway.statefile import STATE_FILE, StateError
+from lmgateway.statefile import LOCK_FILE, STATE_FILE, StateError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -272,8 +272,13 @@ class ThreadTests(TestCase):
         assert IReactorFromThreads.providedBy(reactor)
         self.folder = temporaryFolder(self)
         self.store = StateStore.open(self.folder, reactor)
+        (self.folder / LOCK_FILE).write_bytes(b" 1\n")
         self.store.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.store.close()))
+
+    def test_signed(self) -> None:
+        """From its start on the lock names this process, whichever took the folder before a fork."""
+        self.assertEqual((self.folder / LOCK_FILE).read_text(), f" {os.getpid()}\n")
 
     async def test_ownThread(self) -> None:
         """Statements run in one thread, which is not the reactor's; their results arrive in the reactor's."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from stat import S_IMODE
 from subprocess import run
 
-from lmgateway.statefile import LOCK_FILE, STATE_FILE, StateError, connect, prepare, takeFolder, transact
+from lmgateway.statefile import LOCK_FILE, STATE_FILE, StateError, connect, prepare, signOwner, takeFolder, transact
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.folders import temporaryFolder
@@ -262,6 +262,21 @@ class TakeFolderTests(SynchronousTestCase):
         os.close(lock)
         self.assertIn("Another gateway", self.second())
         os.close(copy)
+
+    def test_whose(self) -> None:
+        """Whoever is refused is told by which process, as long as that has left its number."""
+        lock = takeFolder(self.folder)
+        self.addCleanup(os.close, lock)
+        self.assertIn(f"(process {os.getpid()})", self.second())
+        os.pwrite(lock, b" 99999999999999999999\n", 0)
+        signOwner(lock)
+        self.assertIn(f"(process {os.getpid()})", self.second())
+        for left in (b"", b" \n", b"\xff\xff\n", b" -1\n", b" 1 2\n"):
+            os.truncate(lock, 0)
+            os.pwrite(lock, left, 0)
+            refused = self.second()
+            self.assertIn("Another gateway is using", refused)
+            self.assertNotIn("process", refused)
 
     def test_cannot(self) -> None:
         """A folder that cannot be made is refused in a sentence."""

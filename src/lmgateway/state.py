@@ -30,7 +30,7 @@ from zope.interface import implementer
 from lmgateway.errors import Unavailable
 from lmgateway.interfaces import IActiveModel
 from lmgateway.message import ActiveModel
-from lmgateway.statefile import STATE_FILE, StateError, connect, prepare, takeFolder, transact
+from lmgateway.statefile import STATE_FILE, StateError, connect, prepare, signOwner, takeFolder, transact
 
 T = TypeVar("T")
 
@@ -93,6 +93,7 @@ class StateStore:
 
     def start(self) -> None:
         """Hand all further statements to the worker thread. To be called once the reactor runs, after any fork."""
+        signOwner(self._lock)
         self._pool = ThreadPool(1, 1, name="lmgateway-state")
         self._pool.start()
 

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,11 +80,36 @@ def takeFolder(directory: Path) -> int:
     try:
         _lockDescriptor(lock)
     except OSError as error:
+        owner = _ownerOf(lock)
         os.close(lock)
+        which = f"process {owner}" if owner else error.strerror
         raise StateError(
-            f"Another gateway is using the state folder {directory} ({error.strerror}). Stop it, or name another folder."
+            f"Another gateway is using the state folder {directory} ({which}). Stop it, or name another folder."
         ) from error
+    signOwner(lock)
     return lock
+
+
+def signOwner(lock: int) -> None:
+    """
+    Write this process's number into the file of its lock, for whoever is refused. To be called again after a fork.
+
+    :param lock: the descriptor that holds the lock.
+    """
+    # Windows lets nobody read a locked byte: that is the first one, so the number stands behind it.
+    with suppress(OSError):
+        os.lseek(lock, 0, os.SEEK_SET)
+        os.write(lock, f" {os.getpid()}\n".encode("ascii"))
+        os.ftruncate(lock, os.lseek(lock, 0, os.SEEK_CUR))
+
+
+def _ownerOf(lock: int) -> str:
+    """The number of the process that holds a lock; empty where it left none."""
+    with suppress(OSError):
+        os.lseek(lock, 1, os.SEEK_SET)
+        text = os.read(lock, 20).partition(b"\n")[0].decode("ascii", "replace")
+        return text if text.isascii() and text.isdigit() else ""
+    return ""
 
 
 if sys.platform == "win32":
