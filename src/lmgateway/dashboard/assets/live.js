@@ -1,0 +1,173 @@
+/**
+ * What is going on now, as events and a first look tell it: requests in flight, loads, the upstream.
+ */
+
+import { get } from './api.js';
+
+/** Requests that are shown at once; more are counted. */
+const MOST_REQUESTS = 200;
+const MOST_ENDED = 20;
+
+/**
+ * @typedef {{requestId: string, model: string | null, key: string | null, client: string | null, path: string, stream: boolean,
+ *   startedAt: number, ttftMs: number | null, tokensPerSecond: number | null, bytesOut: number, bytesPerSecond: number | null, phase: string | null}} Running
+ * @typedef {{modelKey: string, instanceId: string | null, progress: number | null, startedAt: number}} Load
+ */
+
+/** The state of the gateway as this page knows it. */
+export class Live {
+  /** @param {import('./feed.js').Feed} feed */
+  constructor(feed) {
+    /** @type {Map<string, Running>} */
+    this.requests = new Map();
+    this.uncounted = 0;
+    /** @type {any[]} */
+    this.ended = [];
+    /** @type {Map<string, Load>} */
+    this.loads = new Map();
+    /** @type {{url: string, up: boolean | null, reason: string | null} | null} */
+    this.upstream = null;
+    /** @type {any} */
+    this.status = null;
+    /** @type {Set<() => void>} */
+    this._watchers = new Set();
+    this._looking = false;
+    this._due = false;
+    feed.listen((events) => this._take(events));
+    feed.watch(() => {
+      if (feed.state === 'open') void this.look();
+    });
+  }
+
+  /** Be told, at most once a frame, that something has changed. @param {() => void} watcher @returns {() => void} ends it. */
+  watch(watcher) {
+    this._watchers.add(watcher);
+    return () => this._watchers.delete(watcher);
+  }
+
+  /** Ask the gateway for all of it: at the beginning, and where events were lost. */
+  async look() {
+    if (this._looking) return;
+    this._looking = true;
+    try {
+      const [status, requests] = await Promise.all([get('/debug/status'), get('/debug/requests?ended=20')]);
+      this.status = status;
+      this.upstream = status.upstream;
+      this.requests.clear();
+      for (const each of requests.inFlight.slice(0, MOST_REQUESTS)) this.requests.set(each.requestId, running(each));
+      this.uncounted = Math.max(0, requests.inFlight.length - MOST_REQUESTS);
+      this.ended = requests.ended.slice(0, MOST_ENDED);
+      this.loads.clear();
+      const operation = status.currentOperation;
+      if (operation?.type === 'model_load') {
+        const load = { modelKey: operation.modelKey, instanceId: null, progress: operation.progress, startedAt: Date.parse(operation.startedAt) };
+        this.loads.set(loadName(load), load);
+      }
+    } catch {
+      // The feed's state tells that the gateway is away.
+    } finally {
+      this._looking = false;
+    }
+    this._changed();
+  }
+
+  /** Take what is known of a request that was asked for. @param {any} told */
+  refresh(told) {
+    const known = this.requests.get(told.requestId);
+    if (known === undefined) return;
+    if (told.ending !== null || told.phase === 'ended') {
+      this.requests.delete(told.requestId);
+    } else {
+      const now = performance.now();
+      const passed = now - (known.seenAt ?? now);
+      const rate = passed > 200 ? ((told.bytesOut - known.bytesOut) * 1000) / passed : known.bytesPerSecond;
+      this.requests.set(told.requestId, { ...running(told), startedAt: known.startedAt, bytesPerSecond: rate, seenAt: now });
+    }
+    this._changed();
+  }
+
+  _take(events) {
+    for (const event of events) this._one(event);
+    this._changed();
+  }
+
+  _one({ type, data }) {
+    switch (type) {
+      case 'inference_start':
+        if (this.requests.size < MOST_REQUESTS) this.requests.set(data.requestId, running({ ...data, startedAt: data.timestamp }));
+        else this.uncounted += 1;
+        break;
+      case 'inference_first_token': {
+        const request = this.requests.get(data.requestId);
+        if (request !== undefined) request.ttftMs = data.ttftMs;
+        break;
+      }
+      case 'inference_complete':
+      case 'inference_cancelled':
+        this._ended(type, data);
+        break;
+      case 'error':
+        if (data.requestId !== undefined) this._ended(type, data);
+        else if (data.operation === 'model_load') this.loads.delete(loadName(data));
+        break;
+      case 'model_load_start':
+        this.loads.delete(loadName({ modelKey: data.modelKey }));
+        this.loads.set(loadName(data), { modelKey: data.modelKey, instanceId: data.instanceId ?? null, progress: null, startedAt: Date.parse(data.timestamp) });
+        break;
+      case 'model_load_progress': {
+        const load = this.loads.get(loadName(data)) ?? this.loads.get(loadName({ modelKey: data.modelKey }));
+        if (load !== undefined) load.progress = data.progress;
+        break;
+      }
+      case 'model_load_complete':
+        for (const [name, load] of this.loads) if (load.modelKey === data.modelKey) this.loads.delete(name);
+        break;
+      case 'upstream_up':
+      case 'upstream_down':
+        this.upstream = { url: data.upstream, up: type === 'upstream_up', reason: data.reason };
+        break;
+      case 'gap':
+        void this.look();
+        break;
+      default:
+    }
+  }
+
+  _ended(type, data) {
+    const request = this.requests.get(data.requestId);
+    if (!this.requests.delete(data.requestId) && this.uncounted > 0) this.uncounted -= 1;
+    const ending = { inference_complete: 'complete', inference_cancelled: 'cancelled', error: 'failed' }[type];
+    if (this.ended.some((each) => each.requestId === data.requestId)) return;
+    this.ended.unshift({ ...request, ...data, ending, startedAt: request?.startedAt ?? data.timestamp });
+    if (this.ended.length > MOST_ENDED) this.ended.length = MOST_ENDED;
+  }
+
+  _changed() {
+    if (this._due) return;
+    this._due = true;
+    requestAnimationFrame(() => {
+      this._due = false;
+      for (const watcher of this._watchers) watcher();
+    });
+  }
+}
+
+const loadName = (load) => `${load.modelKey}\n${load.instanceId ?? ''}`;
+
+/** @returns {Running} */
+function running(told) {
+  return {
+    requestId: told.requestId,
+    model: told.model ?? null,
+    key: told.key ?? null,
+    client: told.client ?? null,
+    path: told.path,
+    stream: Boolean(told.stream),
+    startedAt: typeof told.startedAt === 'number' ? told.startedAt : Date.parse(told.startedAt),
+    ttftMs: told.ttftMs ?? null,
+    tokensPerSecond: told.tokensPerSecond ?? null,
+    bytesOut: told.bytesOut ?? 0,
+    bytesPerSecond: null,
+    phase: told.phase ?? null,
+  };
+}
