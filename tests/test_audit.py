@@ -154,6 +154,18 @@ class AuditTests(SynchronousTestCase):
         (self.folder / f"{AUDIT_FILE}.{module.KEEP}").write_bytes(b'{"target":"oldest"}\n')
         self.assertEqual(self.targets(), ["new", "oldest"])
 
+    def test_movedAway(self) -> None:
+        """A file that somebody moves away or deletes is begun anew with the next line, which is not lost with it."""
+        self.record(entry(target="a"))
+        path = self.folder / AUDIT_FILE
+        path.rename(self.folder / "kept")
+        self.record(entry(target="b"))
+        self.assertEqual(self.targets(), ["b"])
+        path.unlink()
+        self.record(entry(target="c"))
+        self.assertEqual(self.targets(), ["c"])
+        self.assertIn(b'"a"', (self.folder / "kept").read_bytes())
+
     def test_bounded(self) -> None:
         """A search ends after so many bytes, and says so."""
         big = b'{"target":"x","filler":"%s"}\n' % (b"y" * (1 << 20))

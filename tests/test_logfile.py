@@ -65,6 +65,28 @@ class RotatingFileTests(SynchronousTestCase):
             file.write(line)
         self.assertEqual(self.path.read_bytes(), b"one\ntwo\nsix\n")
 
+    def test_sync(self) -> None:
+        """What was written can be had on the disk, before and after a new file is begun; what is no disk says so."""
+        file = self.open(rotateSize=4)
+        for line in (b"one\n", b"two\n"):
+            file.write(line)
+            file.sync()
+        self.path.unlink()
+        self.path.symlink_to("/dev/full")
+        other = self.open()
+        self.assertRaises(OSError, other.sync)
+
+    def test_inPlace(self) -> None:
+        """A file knows whether it is still the one of its name, after it was rotated, too."""
+        file = self.open(rotateSize=4)
+        file.write(b"one\n")
+        file.write(b"two\n")
+        self.assertTrue(file.isInPlace)
+        self.path.rename(self.folder / "kept")
+        self.assertFalse(file.isInPlace)
+        self.path.touch()
+        self.assertFalse(file.isInPlace)
+
     def test_torn(self) -> None:
         """A line that a crash tore is ended before the next one begins."""
         self.path.write_bytes(b'whole\n{"tor')

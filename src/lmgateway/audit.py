@@ -200,6 +200,8 @@ class AuditLog:
 
     def _append(self, lines: list[bytes]) -> None:
         """Write lines, in the worker thread, and see that they are on the disk."""
+        if self._file is not None and not self._file.isInPlace:
+            self._closeFile()
         if self._file is None:
             self._file = RotatingFile(self._directory / AUDIT_FILE, rotateSize=ROTATE_SIZE, keep=KEEP)
         try:

@@ -57,6 +57,14 @@ class RotatingFile:
             self._append(b"\n")
         self._append(data)
 
+    @property
+    def isInPlace(self) -> bool:
+        """Whether the file is still the one of its name: somebody may have moved it away, or deleted it."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self.path.stat())
+        except OSError:
+            return False
+
     def sync(self) -> None:
         """
         Have on the disk what was written, and the file's name with it.
