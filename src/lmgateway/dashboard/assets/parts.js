@@ -122,9 +122,9 @@ async function copy(text) {
   if (!isDone) throw new Error('This browser does not let the page copy. Select the text instead.');
 }
 
-/** Text to be copied: code, a key, a command. @param {string} text @param {string} label */
-export function codeBlock(text, label) {
-  return h('div', { class: 'code' }, h('pre', { tabindex: '0', role: 'region', 'aria-label': label }, h('code', null, text)), copyButton(() => text));
+/** Text to be copied: code, a key, a command. @param {string} text @param {string} label @param {string} [kind] `straight` does not wrap. */
+export function codeBlock(text, label, kind) {
+  return h('div', { class: 'code' }, h('pre', { class: kind, tabindex: '0', role: 'region', 'aria-label': label }, h('code', null, text)), copyButton(() => text));
 }
 
 /** Say something to whoever listens to the page instead of looking at it. @param {string} sentence */

@@ -9,6 +9,9 @@ import { badge, codeBlock, copyButton, failure, loading, notice, openDialog, row
 import { may } from './session.js';
 import { outcomeOf } from './viewNow.js';
 
+/** Names of keys that are not in the store, whose requests are explained as one's own. */
+const UNSTORED = new Set(['GATEWAY_API_KEY', 'local', 'keyless', null, undefined]);
+
 /** Show a request in a dialog. @param {string} requestId */
 export function openRequest(requestId) {
   const place = h('div', null, loading('the request'));
@@ -92,7 +95,7 @@ async function originsOf(told) {
   const whole = told.captured?.request?.body;
   try {
     const body = whole ? String(whole) : told.injected.includes('model') || told.model === null ? {} : { model: told.model };
-    const explained = await post('/admin/explain', { path: told.path, body, key: told.key });
+    const explained = await post('/admin/explain', { path: told.path, body, ...(UNSTORED.has(told.key) ? {} : { key: told.key }) });
     return { list: explained.injected, isExact: false };
   } catch {
     // Its key may be gone, or what was captured cut off: then the names have to do.

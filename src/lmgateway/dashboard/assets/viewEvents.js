@@ -178,6 +178,8 @@ export function sentenceOf(type, data) {
       return `${data.upstream}: ${data.reason ?? ''}`;
     case 'gap':
       return `${counted(data.lost ?? data.gap ?? data.count ?? 0, 'event was', 'events were')} lost`;
+    case 'connected':
+      return data.message ?? '';
     default:
       return Object.entries(data).filter(([key]) => key !== 'timestamp').map(([key, value]) => `${key} ${inline(value)}`).join(', ');
   }

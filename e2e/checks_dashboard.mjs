@@ -1,0 +1,355 @@
+/**
+ * The dashboard in a Chromium: its main paths, hostile names, axe-core on each view, 500 events a second.
+ *
+ * Run by dashboard.py, which starts and stops the gateway for it: a line "@stop" or "@start" on standard output asks for that,
+ * and a line on standard input tells that it is done.
+ */
+
+import { createRequire } from 'node:module';
+import { createInterface } from 'node:readline';
+
+const require = createRequire(`${process.cwd()}/`);
+const puppeteer = require('puppeteer-core');
+const { source: AXE } = require('axe-core');
+
+const { E2E_BASE: BASE, E2E_KEY: KEY, E2E_CHROMIUM: CHROMIUM, E2E_SHOTS: SHOTS } = process.env;
+const MODEL = 'qwen/qwen3-8b';
+const OTHER = 'google/gemma-3-4b';
+const HOSTILE = '<img src=x onerror="window.pwned=1">';
+const VIEWS = ['now', 'models', 'events', 'charts', 'keys', 'connect'];
+const WAIT_MS = 20_000;
+const SECONDS_OF_LOAD = 6;
+const EVENTS_PER_SECOND = 500;
+const LONGEST_FRAME_MS = 100;
+
+const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const ask = async (what) => {
+  console.log(`@${what}`);
+  await answers.next();
+};
+
+let failed = 0;
+async function check(sentence, act) {
+  try {
+    const more = await act();
+    console.log(`ok    dashboard: ${sentence}${typeof more === 'string' ? ` (${more})` : ''}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAIL  dashboard: ${sentence}\n      ${String(error?.message ?? error).slice(0, 1500)}`);
+  }
+}
+
+function hold(isTrue, what) {
+  if (!isTrue) throw new Error(what);
+}
+
+const chat = (body) =>
+  fetch(`${BASE}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { Authorization: `Bearer ${KEY}`, 'Content-Type': 'application/json' },
+    body: JSON.stringify({ model: MODEL, messages: [{ role: 'user', content: `Hello ${HOSTILE}` }], ...body }),
+  });
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const browser = await puppeteer.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', '--disable-gpu'] });
+const page = await browser.newPage();
+/** What the console must not have; that a call is refused is told there by the browser itself. @type {string[]} */
+const troubles = [];
+const outside = [];
+let isAway = false;
+page.on('console', (message) => {
+  if (message.type() !== 'error' && message.type() !== 'warn') return;
+  if (message.text().startsWith('Failed to load resource') && (isAway || /\/(dashboard\/session|admin\/models\/unload|admin\/audit|debug\/requests\/)/.test(message.location().url ?? ''))) return;
+  troubles.push(`${message.text()} ${message.location().url ?? ''}`);
+});
+page.on('pageerror', (error) => troubles.push(String(error)));
+page.on('request', (request) => {
+  if (!request.url().startsWith(BASE) && !request.url().startsWith('blob:')) outside.push(request.url());
+});
+await page.evaluateOnNewDocument(() => {
+  window.violations = [];
+  document.addEventListener('securitypolicyviolation', (event) => window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+});
+await page.setViewport({ width: 1280, height: 900 });
+
+const text = () => page.evaluate(() => document.body.innerText);
+const until = (what, fits, ...args) =>
+  page.waitForFunction(fits, { timeout: WAIT_MS, polling: 50 }, ...args).catch(async () => {
+    throw new Error(`${what}; the page says: ${(await text()).slice(0, 600)}`);
+  });
+const says = (words) => until(`"${words}" was not shown`, (each) => document.body.innerText.includes(each), words);
+const silent = (words) => until(`"${words}" stayed`, (each) => !document.body.innerText.includes(each), words);
+async function press(name, within = 'body') {
+  await until(`no button "${name}"`, (each, place) => [...document.querySelectorAll(`${place} button`)].some((one) => (one.getAttribute('aria-label') ?? one.textContent) === each && !one.disabled), name, within);
+  await page.evaluate((each, place) => [...document.querySelectorAll(`${place} button`)].find((one) => (one.getAttribute('aria-label') ?? one.textContent) === each).click(), name, within);
+}
+async function go(view) {
+  await page.evaluate((each) => { location.hash = `#/${each}`; }, view);
+  await until(`the view ${view} did not come`, (each) => document.querySelector(`.view.${each}`) !== null && !document.querySelector('.notice.loading'), view);
+}
+async function fill(name, value) {
+  await page.waitForSelector(`dialog [name="${name}"]`, { timeout: WAIT_MS });
+  await page.evaluate((each, text) => {
+    for (const details of document.querySelectorAll('dialog details')) details.open = true;
+    const control = document.querySelector(`dialog [name="${each}"]`);
+    control.value = text;
+  }, name, value);
+}
+async function shoot(name, width = 1280, scheme = 'light') {
+  await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }]);
+  await page.setViewport({ width, height: width < 700 ? 780 : width > 2000 ? 1440 : 900 });
+  await pause(350);
+  if (SHOTS) await page.screenshot({ path: `${SHOTS}/${name}-${width}-${scheme}.png`, fullPage: width < 2000 });
+}
+const wide = () => page.setViewport({ width: 1280, height: 900 });
+
+await check('refuses a wrong key, and says so', async () => {
+  const begin = performance.now();
+  await page.goto(`${BASE}/dashboard`);
+  await page.waitForSelector('#key', { timeout: WAIT_MS });
+  const took = performance.now() - begin;
+  await page.type('#key', 'wrong');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('#key-trouble [role=alert]', { timeout: WAIT_MS });
+  await shoot('sign-in', 360, 'dark');
+  return `usable after ${Math.round(took)} ms`;
+});
+await check('signs in with a key, which no script can read afterwards', async () => {
+  await page.evaluate(() => { document.getElementById('key').value = ''; });
+  await page.type('#key', KEY);
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('.view.now', { timeout: WAIT_MS });
+  await says('Nothing is running');
+  await shoot('now-empty');
+  const kept = await page.evaluate(() => document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage));
+  hold(!kept.includes(KEY), 'the key is kept where scripts read it');
+});
+await check('shows a streamed request while it runs, and when it has ended', async () => {
+  const answer = await chat({ stream: true, max_tokens: 60 });
+  await until('the request is not in flight', () => document.querySelector('tr[data-request]') !== null);
+  await until('its first token was not told', () => / ms| s/.test(document.querySelector('tr[data-request] td:nth-child(4)')?.textContent ?? ''));
+  await shoot('now-busy');
+  await shoot('now-busy', 360, 'dark');
+  await wide();
+  await answer.text();
+  await says('Nothing is running');
+  await until('it is not among those that ended', (each) => [...document.querySelectorAll('tbody tr')].some((one) => one.textContent.includes(each) && one.textContent.includes('200')), MODEL);
+});
+await check('cancels a request', async () => {
+  const answer = await chat({ stream: true, max_tokens: 2000 });
+  const reading = answer.text().catch(() => 'cut');
+  await press(`Cancel the request to ${MODEL}`);
+  await reading;
+  await says('Nothing is running');
+  await says('cancelled');
+});
+await check('loads a model with its configuration, and shows how far it is', async () => {
+  await go('models');
+  await shoot('models');
+  await shoot('models', 360, 'dark');
+  await wide();
+  await press(`Load ${OTHER}`);
+  await fill('contextLength', '0');
+  await press('Load', 'dialog');
+  await says('Must be a whole number of at least 1.');
+  await shoot('load-form');
+  await wide();
+  await fill('contextLength', '4096');
+  await fill('instanceId', 'small');
+  await press('Load', 'dialog');
+  await until('no progress was shown', () => document.querySelector('.view.models progress[value]') !== null);
+  await shoot('models-loading', 1280, 'dark');
+  await press('Unload small').catch(() => {
+    throw new Error('it was never loaded');
+  });
+  await press('Keep it', 'dialog');
+  await says('4,096');
+});
+await check('activates a model with parameters in their ranges', async () => {
+  await press('Activate small');
+  await fill('temperature', '3');
+  await press('Activate', 'dialog');
+  await says('Must be a number from 0 to 2.');
+  await fill('temperature', '0.3');
+  await fill('stopStrings', 'END');
+  await press('Activate', 'dialog');
+  await silent('Must be a number from 0 to 2.');
+  await says('0.3');
+  const told = await (await fetch(`${BASE}/admin/models`, { headers: { Authorization: `Bearer ${KEY}` } })).json();
+  hold(told.active.instanceId === 'small' && told.active.defaultInference.temperature === 0.3, JSON.stringify(told.active));
+});
+await check('says what was injected into a request, from where, and what it said, as text', async () => {
+  await (await chat({ max_tokens: 5 })).text();
+  await go('now');
+  await until('it is not there', () => document.querySelector('.view.now tbody button.link') !== null);
+  await page.evaluate(() => document.querySelector('.view.now tbody button.link').click());
+  await says('Injected by the gateway');
+  await says('temperature');
+  await says('Copy as curl');
+  await says('Hello <img src=x onerror=');
+  await shoot('request');
+  await press('Close', 'dialog');
+});
+await check('says why a model that answers is not unloaded, and unloads it all the same', async () => {
+  const answer = await chat({ model: 'small', stream: true, max_tokens: 2000 });
+  await go('models');
+  await press('Unload small');
+  await press('Unload', 'dialog');
+  await says('It is answering requests');
+  await shoot('unload-409', 360);
+  await wide();
+  await press('Unload anyway', 'dialog');
+  await until('it is still loaded', () => ![...document.querySelectorAll('button')].some((one) => one.getAttribute('aria-label') === 'Unload small'));
+  await answer.text().catch(() => 'cut');
+});
+await check('makes a key, shows it once, limits and revokes it; a hostile name is a name', async () => {
+  await go('keys');
+  await press('Make a key');
+  await fill('name', HOSTILE);
+  await fill('parallel', '2');
+  await press('Make the key', 'dialog');
+  await says('It is shown this once');
+  const key = await page.evaluate(() => document.querySelector('dialog code').textContent);
+  hold(/^lmg_/.test(key), key);
+  await press('I have it', 'dialog');
+  await says(HOSTILE);
+  hold(!(await text()).includes(key), 'the key is still shown');
+  await chat({ model: HOSTILE }).then((answer) => answer.text());
+  await press(`Change: ${HOSTILE}`);
+  await fill('parallel', '3');
+  await press('Change it', 'dialog');
+  await says('3 at once');
+  await shoot('keys');
+  await shoot('keys', 360, 'dark');
+  await wide();
+  await press(`Revoke: ${HOSTILE}`);
+  await press('Revoke it', 'dialog');
+  await until('it is still there', () => document.querySelector('tr[data-key]') === null);
+  const refused = await fetch(`${BASE}/v1/models`, { headers: { Authorization: `Bearer ${key}` } });
+  hold(refused.status === 401, `the revoked key got ${refused.status}`);
+});
+await check('filters, searches and pauses the events', async () => {
+  await go('events');
+  await says('inference_complete');
+  await press('Requests');
+  await until('they are still shown', () => !document.querySelector('.feed').textContent.includes('inference_complete'));
+  await press('Requests');
+  await page.type('input[type=search]', 'cancelled');
+  await until('the search finds too much', () => [...document.querySelectorAll('.feed li')].every((one) => one.textContent.includes('cancelled')));
+  await page.evaluate(() => { const field = document.querySelector('input[type=search]'); field.value = ''; field.dispatchEvent(new Event('input')); });
+  await press('Pause');
+  await says('Paused.');
+  await press('Pause');
+  await shoot('events');
+  await shoot('events', 360, 'dark');
+  await wide();
+});
+await check('says that it lost the gateway, and comes back by itself', async () => {
+  await go('now');
+  isAway = true;
+  await ask('stop');
+  await says('No connection to the gateway.');
+  await shoot('lost');
+  await shoot('lost', 360, 'dark');
+  await wide();
+  await ask('start');
+  await silent('No connection to the gateway.');
+  await pause(500);
+  if (await page.$('#key')) {
+    await page.type('#key', KEY);
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('.view.now', { timeout: WAIT_MS });
+  }
+  isAway = false;
+  const answer = await chat({ stream: true, max_tokens: 30 });
+  await until('a request after it is not shown', () => document.querySelector('tr[data-request]') !== null);
+  await answer.text();
+});
+for (const scheme of ['light', 'dark']) {
+  await check(`axe-core finds nothing in any view, ${scheme}, wide and narrow`, async () => {
+    const found = [];
+    for (const view of VIEWS) {
+      await go(view);
+      for (const width of [360, 1280]) {
+        await shoot(`axe-${view}`, width, scheme);
+        await page.evaluate(AXE);
+        const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
+        found.push(...violations.map((each) => `${view} ${width}: ${each.id}: ${each.nodes.map((node) => `${node.html.slice(0, 160)} ${node.failureSummary?.slice(0, 200)}`).slice(0, 2).join(' | ')}`));
+        const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+        if (overflow > 0) found.push(`${view} ${width}: wider than the window by ${overflow} px`);
+      }
+    }
+    hold(found.length === 0, found.join('\n      '));
+  });
+}
+await check('is readable at 2560 pixels', async () => {
+  for (const view of VIEWS) {
+    await go(view);
+    await shoot(`huge-${view}`, 2560, 'light');
+  }
+  await wide();
+});
+await check(`takes ${EVENTS_PER_SECOND} events a second without a frame over ${LONGEST_FRAME_MS} ms`, async () => {
+  const other = await browser.newPage();
+  await other.setViewport({ width: 1280, height: 900 });
+  await other.evaluateOnNewDocument((perSecond) => {
+    const real = window.fetch.bind(window);
+    window.fetch = (path, options) => (String(path).startsWith('/debug/stream') ? Promise.resolve(new Response(flood(perSecond))) : real(path, options));
+    function flood(rate) {
+      let id = 0;
+      const begin = performance.now();
+      return new ReadableStream({
+        start(controller) {
+          controller.enqueue(new TextEncoder().encode('id: 1\nevent: connected\ndata: {"message":"Connected."}\n\n'));
+          setInterval(() => {
+            let piece = '';
+            for (; id < ((performance.now() - begin) * rate) / 1000; id += 1) {
+              const type = ['inference_start', 'inference_first_token', 'inference_complete'][id % 3];
+              piece += `id: ${id + 2}\nevent: ${type}\ndata: {"timestamp":"${new Date().toISOString()}","requestId":"r${Math.floor(id / 3)}","model":"m","key":"k","path":"/v1/chat/completions","injected":["temperature"],"status":200,"ttftMs":12.5,"totalTimeMs":80,"tokenUsage":{"totalTokens":20},"tokensPerSecond":30}\n\n`;
+            }
+            window.flooded = id;
+            controller.enqueue(new TextEncoder().encode(piece));
+          }, 20);
+        },
+      });
+    }
+  }, EVENTS_PER_SECOND);
+  const told = [];
+  for (const view of ['events', 'now']) {
+    await other.goto(`${BASE}/dashboard#/${view}`);
+    await other.waitForSelector(`.view.${view}`, { timeout: WAIT_MS });
+    await pause(1500);
+    const frames = await other.evaluate(async (seconds) => {
+      const lengths = [];
+      let last = performance.now();
+      const end = last + seconds * 1000;
+      await new Promise((resolve) => {
+        const tick = (now) => {
+          lengths.push(now - last);
+          last = now;
+          if (now > end) resolve(undefined);
+          else requestAnimationFrame(tick);
+        };
+        requestAnimationFrame(tick);
+      });
+      return { longest: Math.max(...lengths.slice(2)), count: lengths.length, rows: document.querySelectorAll('.feed li').length, events: window.flooded };
+    }, SECONDS_OF_LOAD);
+    told.push(`${view}: longest frame ${Math.round(frames.longest)} ms of ${frames.count}, ${frames.rows} rows`);
+    hold(frames.longest < LONGEST_FRAME_MS && frames.rows <= 500, told.join('; '));
+    await other.goto('about:blank');
+  }
+  await other.close();
+  return told.join('; ');
+});
+await check('signs out, and the session is over', async () => {
+  await press('Sign out');
+  await says('You are signed out.');
+  const status = await page.evaluate(() => fetch('/dashboard/session', { headers: { 'X-LMGateway-Dashboard': '1' } }).then((answer) => answer.status));
+  hold(status === 401, `the session answers ${status}`);
+});
+await check('nothing broke its policy, nothing left the machine, no name was run, no error in the console', async () => {
+  const { violations, pwned } = await page.evaluate(() => ({ violations: window.violations, pwned: window.pwned }));
+  hold(violations.length === 0 && pwned === undefined && outside.length === 0 && troubles.length === 0, JSON.stringify({ violations, pwned, outside, troubles }));
+});
+await browser.close();
+process.exit(failed ? 1 : 0);
