@@ -79,9 +79,7 @@ class GatewayRoot(Resource):
             respondError(request, error)
             return NOT_DONE_YET
         self.running.add(request)
-        resource = (
-            self._proxied.get(route.name, self._proxy) if route.kind == "proxy" else self._apiFor(request.path)
-        )
+        resource = self._proxied.get(route.name, self._proxy) if route.kind == "proxy" else self._apiFor(request.path)
         if request.hold is None:
             resource.render(request)
         else:
