@@ -234,7 +234,7 @@ await check('filters, searches and pauses the events', async () => {
   await press('Requests');
   await until('they are still shown', () => !document.querySelector('.feed').textContent.includes('inference_complete'));
   await press('Requests');
-  await page.type('input[type=search]', 'cancelled');
+  await page.evaluate(() => { const field = document.querySelector('input[type=search]'); field.value = 'cancelled'; field.dispatchEvent(new Event('input')); });
   await until('the search finds too much', () => [...document.querySelectorAll('.feed li')].every((one) => one.textContent.includes('cancelled')));
   await page.evaluate(() => { const field = document.querySelector('input[type=search]'); field.value = ''; field.dispatchEvent(new Event('input')); });
   await press('Pause');

@@ -43,7 +43,13 @@ export const badge = (text, tone = 'plain') => h('span', { class: `badge ${tone}
  * @param {HTMLElement[]} rows
  */
 export function table(caption, heads, rows) {
-  const body = h('tbody', null, rows);
+  const titles = heads.map((head) => (typeof head === 'string' ? head : head.text));
+  // Where the page is narrow, each cell says what it is.
+  const dress = (tr) => {
+    for (const [index, cell] of [...tr.children].entries()) cell.setAttribute('data-head', titles[index] ?? '');
+    return tr;
+  };
+  const body = h('tbody', null, rows.map(dress));
   const cells = heads.map((head) => {
     const { text, number = false } = typeof head === 'string' ? { text: head } : head;
     return h('th', { scope: 'col', class: number ? 'number' : null }, text);
@@ -53,7 +59,7 @@ export function table(caption, heads, rows) {
     { class: 'table', role: 'region', tabindex: '0', 'aria-label': caption },
     h('table', null, h('caption', null, caption), h('thead', null, h('tr', null, cells)), body),
   );
-  return { element, body };
+  return { element, body, dress };
 }
 
 /**

@@ -39,7 +39,7 @@ export function mountKeys(root) {
   const look = async () => {
     try {
       const told = await get('/admin/keys', abort.signal);
-      if (!abort.signal.aborted) replace(place, keysSection(Array.isArray(told) ? told : told.keys, look));
+      if (!abort.signal.aborted) replace(place, keysSection(told.keys, look));
     } catch (error) {
       if (!abort.signal.aborted) replace(place, failure(error, () => void look()));
     }
@@ -50,13 +50,15 @@ export function mountKeys(root) {
   return () => abort.abort();
 }
 
-function keysSection(keys, again) {
+function keysSection(all, again) {
+  const keys = all.filter((each) => !each.configured);
+  const configured = all.some((each) => each.configured) && h('p', { class: 'hint' }, 'GATEWAY_API_KEY is good besides, with every right: it is of the settings, and is changed there.');
   const mint = button('Make a key', () => openMint(again), { class: 'primary' });
   if (keys.length === 0) {
-    return section('Keys', notice('empty', 'There are no stored keys', 'Give everybody who uses the gateway a key of their own: usage goes by it, and one can be taken back without the others.'), mint);
+    return section('Keys', notice('empty', 'There are no stored keys', 'Give everybody who uses the gateway a key of their own: usage goes by it, and one can be taken back without the others.'), h('div', { class: 'buttons' }, mint), configured);
   }
   const heads = ['Name', 'May', 'Limits', 'Ends', 'Last used', 'Made', 'Actions'];
-  return section('Keys', table('Stored keys', heads, keys.map((key) => keyRow(key, again))).element, h('div', { class: 'buttons' }, mint));
+  return section('Keys', table('Stored keys', heads, keys.map((key) => keyRow(key, again))).element, h('div', { class: 'buttons' }, mint), configured);
 }
 
 function keyRow(key, again) {

@@ -35,7 +35,7 @@ export function mountNow(root, page) {
     if (newest !== shownEnded && performance.now() - endedAt > ENDED_MS) {
       shownEnded = newest;
       endedAt = performance.now();
-      ended.body.replaceChildren(...live.ended.map(endedRow));
+      ended.body.replaceChildren(...live.ended.map((each) => ended.dress(endedRow(each))));
       if (live.ended.length > 0) replace(endedPlace, ended.element);
       else replace(endedPlace, notice('empty', 'No requests yet', 'Point a client at this gateway: the view Connect says how.', h('a', { href: '#/connect' }, 'Connect a client')));
     }
@@ -150,7 +150,7 @@ class RunningTable {
       if (row === undefined) {
         row = runningRow(request);
         this._rows.set(request.requestId, row);
-        this._table.body.append(row.element);
+        this._table.body.append(this._table.dress(row.element));
       }
       setText(row.age, duration(Math.floor(Math.max(0, Date.now() - request.startedAt) / 100) * 100));
       setText(row.first, request.ttftMs === null ? 'waiting' : duration(request.ttftMs));
