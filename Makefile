@@ -38,6 +38,7 @@ e2e: $(VENV)/.dev
 	@$(VENV)/bin/python e2e/run.py
 	@$(VENV)/bin/python e2e/lmstudio_sdks.py
 	@$(VENV)/bin/python e2e/tls.py
+	@$(VENV)/bin/python e2e/dashboard.py
 
 bench: $(VENV)/.dev
 	@$(VENV)/bin/python bench/run.py

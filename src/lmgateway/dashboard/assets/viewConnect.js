@@ -24,7 +24,7 @@ export function mountConnect(root) {
       isLocal && others.length === 0 && h('p', { class: 'quiet' }, 'This address is good on this machine only. From another one, use the address by which that one reaches this machine.'),
     ),
     hasCa && certificate(base),
-    h('div', { class: 'columns' }, recipes(base, hasCa).map(([title, sentence, code]) => section(title, h('p', null, sentence), codeBlock(code, title, 'straight')))),
+    h('div', { class: 'columns' }, recipes(base, hasCa).map(([title, sentence, code]) => section(title, h('p', null, sentence), codeBlock(code, `Text to copy: ${title}`, 'straight')))),
   );
 }
 

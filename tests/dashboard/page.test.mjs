@@ -1,0 +1,45 @@
+/** The pure parts of the page, by Node's own test runner; test_page.py runs it. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+const ASSETS = process.env.ASSETS;
+const { EventStreamParser } = await import(`file://${ASSETS}/sse.js`);
+const format = await import(`file://${ASSETS}/format.js`);
+
+const STREAM = 'retry: 2000\nid: 1\nevent: connected\ndata: {"a":1}\n\n:comment\r\nid: 2\r\ndata: one\r\ndata: two\r\n\r\ndata: unfinished';
+
+test('an event stream reads the same in any chunking', () => {
+  const expected = [
+    { id: '1', type: 'connected', data: '{"a":1}' },
+    { id: '2', type: 'message', data: 'one\ntwo' },
+  ];
+  for (let length = 1; length <= STREAM.length; length += 1) {
+    const parser = new EventStreamParser();
+    const events = [];
+    for (let at = 0; at < STREAM.length; at += length) events.push(...parser.feed(STREAM.slice(at, at + length)));
+    assert.deepEqual(events, expected, `in pieces of ${length}`);
+    assert.equal(parser.lastId, '2');
+  }
+});
+
+test('a stream that never ends a line is given up', () => {
+  const parser = new EventStreamParser();
+  assert.throws(() => parser.feed('x'.repeat(2 ** 20 + 1)));
+});
+
+test('lengths of time have their unit', () => {
+  const expected = { 4.25: '4.3 ms', 85: '85 ms', 1234: '1.2 s', 200_000: '3 min 20 s', 7_500_000: '2 h 5 min', 93_600_000: '26 h' };
+  for (const [ms, text] of Object.entries(expected)) assert.equal(format.duration(Number(ms)), text);
+});
+
+test('what is not known is a dash, never NaN', () => {
+  for (const write of [format.count, format.duration, format.size, format.speed, format.timeOf, format.ago, format.share]) {
+    for (const value of [null, undefined, 'x']) assert.equal(write(value), '–');
+  }
+});
+
+test('sizes have their unit', () => {
+  assert.equal(format.size(980), '980 B');
+  assert.equal(format.size(5_027_783_808), '5 GB');
+});
