@@ -122,6 +122,10 @@ export class Live {
       case 'model_load_complete':
         for (const [name, load] of this.loads) if (load.modelKey === data.modelKey) this.loads.delete(name);
         break;
+      case 'model_activate':
+      case 'model_deactivate':
+        if (this.status !== null) this.status.activeModel = type === 'model_activate' ? { ...data, resident: null } : null;
+        break;
       case 'upstream_up':
       case 'upstream_down':
         this.upstream = { url: data.upstream, up: type === 'upstream_up', reason: data.reason };
@@ -138,6 +142,10 @@ export class Live {
     if (!this.requests.delete(data.requestId) && this.uncounted > 0) this.uncounted -= 1;
     const ending = { inference_complete: 'complete', inference_cancelled: 'cancelled', error: 'failed' }[type];
     if (this.ended.some((each) => each.requestId === data.requestId)) return;
+    if (this.status !== null) {
+      this.status.totalRequests += 1;
+      if (type === 'error' || data.status >= 400) this.status.totalErrors += 1;
+    }
     this.ended.unshift({ ...request, ...data, ending, startedAt: request?.startedAt ?? data.timestamp });
     if (this.ended.length > MOST_ENDED) this.ended.length = MOST_ENDED;
   }
