@@ -134,6 +134,18 @@ class UpstreamRequestTests(SynchronousTestCase):
         )
         self.assertEqual(len(gateway.simulator.received), 0)
 
+    def test_serversNeedAnAdmin(self) -> None:
+        """Nor may a key for inference name MCP servers among the tools; functions, which the client runs, it may."""
+        keys = {digestOf("inference-key"): Principal("i", frozenset({Scope.INFERENCE}))}
+        gateway = MemoryGateway(keys=keys)
+        body = {"model": "qwen/qwen3-8b", "input": "x", "tools": [{"type": "mcp", "server_url": "http://192.0.2.1/"}]}
+        for target in ("/v1/responses", "/responses", "/V1/Responses/"):
+            self.assertEqual(gateway.ask("POST", target, body, key="inference-key").status, 403)
+        self.assertEqual(len(gateway.simulator.received), 0)
+        self.assertNotEqual(gateway.ask("POST", "/v1/responses", body).status, 403)
+        body["tools"] = [{"type": "function", "name": "mcp", "parameters": {}}]
+        self.assertEqual(gateway.ask("POST", "/v1/responses", body, key="inference-key").status, 200)
+
 
 class AnswerTests(SynchronousTestCase):
     """What the client gets."""

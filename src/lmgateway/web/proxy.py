@@ -39,6 +39,7 @@ from lmgateway.policy.dialects import DIALECTS
 from lmgateway.policy.framing import checkReadable
 from lmgateway.policy.routes import Route
 from lmgateway.policy.stream_options import ASKABLE_DIALECTS, WATCHED, UsageAsking, askForUsage, refusesUsage
+from lmgateway.policy.tools import TOOLS, namesServers
 from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.web.responses import defect, respondError
 from lmgateway.web.rules import Rules
@@ -193,7 +194,7 @@ class ProxyResource(Resource):
 
         def rewrite() -> Rewritten:
             completing = self.completions.completing(route.dialect, route.inject, self._active.current(), principal)
-            return self._rewriter.rewrite(body, completing, route.adminMembers | WATCHED)
+            return self._rewriter.rewrite(body, completing, route.adminMembers | WATCHED | TOOLS)
 
         try:
             rewritten = rewrite()
@@ -203,7 +204,8 @@ class ProxyResource(Resource):
                 raise
             rewritten = rewrite()
         request.model = rewritten.model
-        if rewritten.members & route.adminMembers:
+        members = rewritten.members
+        if members & route.adminMembers or (route.adminMembers and members & TOOLS and namesServers(body)):
             self.rules.authorizer.permit(principal, Scope.ADMIN)
         if principal.grant.models and rewritten.model is None:
             raise Forbidden(
