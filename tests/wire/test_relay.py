@@ -37,6 +37,13 @@ class WholeAnswers:
         self.assertTrue(proxied.client.transport.written.startswith(b"HTTP/1.1 201 Made\r\nX-Kept: Yes\r\n"))
         self.assertEqual(proxied.outcomes, [None])
 
+    def test_phrase(self) -> None:
+        """A phrase is passed on without what no phrase may have, and nothing else of it is changed."""
+        proxied = self.begin()
+        proxied.say(b"HTTP/1.1 200 Q\x00u\x1b[31mi\xe4t\te\x7f\r\nContent-Length: 0\r\n\r\n")
+        self.assertTrue(proxied.client.transport.written.startswith(b"HTTP/1.1 200 Qu[31mi\xe4t\te\r\n"))
+        self.assertEqual((proxied.client.answer.status, proxied.outcomes), (200, [None]))
+
     def test_chunked(self) -> None:
         """Each piece of a chunked answer goes out at once as one chunk in one write, and its end as the end."""
         proxied = self.begin()

@@ -27,6 +27,8 @@ from lmgateway.policy.catchall import UnexpectedEndpoint
 from lmgateway.wire.request import GatewayRequest
 from lmgateway.wire.silence import SilenceTimer
 
+_CONTROLS = bytes(byte for byte in (*range(0x20), 0x7F) if byte != 0x09)
+
 
 class IAnswerWatch(Structural):
     """Who sees an answer pass, and may take out what was never asked for by the client."""
@@ -146,7 +148,8 @@ class ResponseRelay(Protocol):
         # 8.6; the same of HEAD).
         bodiless = self._request.method == b"HEAD" or status == 304
         length: Any = _declaredLength(response) if bodiless else response.length
-        phrase = response.phrase if status == response.code else b"Not Found"
+        # reason-phrase = 1*( HTAB / SP / VCHAR / obs-text ) (RFC 9112 section 4), which upstream's parser does not see to.
+        phrase = response.phrase.translate(None, _CONTROLS) if status == response.code else b"Not Found"
         self._request.sendHead(status, phrase, self._headers, None if length is UNKNOWN_LENGTH else length)
 
     def _release(self, status: int) -> bytes:
