@@ -167,13 +167,19 @@ class MemoryEndpoint:
 
 @implementer(IAgentEndpointFactory)
 class MemoryEndpoints:
-    """One upstream for every URL. Assign ``listen`` to make it another, or None to make it refuse."""
+    """
+    One upstream for every URL. Assign ``listen`` to make it another, or None to make it refuse.
+
+    :ivar asked: every host and port that a connection was asked for.
+    """
 
     def __init__(self, network: Network, listen: Callable[[], Any] | None) -> None:
         self.network = network
         self.listen = listen
+        self.asked: set[tuple[bytes, int]] = set()
 
-    def endpointForURI(self, uri: object) -> MemoryEndpoint:
+    def endpointForURI(self, uri: Any) -> MemoryEndpoint:
+        self.asked.add((uri.host, uri.port))
         return MemoryEndpoint(self.network, self.listen)
 
 
