@@ -199,7 +199,7 @@ class ForgeryTests(SynchronousTestCase):
                 )
                 self.assertEqual(len(gateway.simulator.received), 0)
 
-    def test_spoofedLoopback(self) -> None:
+    def test_spoofedKeyless(self) -> None:
         """Nor do they make a client of the LAN one whom a keyless range lets in."""
         gateway = MemoryGateway(settingsOf({"GATEWAY_KEYLESS": "10.0.0.0/8"}))
         for name in SPOOFING:
