@@ -20,7 +20,7 @@ ROOT = Path(lmgateway.__file__).parent
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tap", "cli", "commands", "options", "gateway", "assembly", "supervision", "process"}),
-    frozenset({"web"}),
+    frozenset({"web", "dashboard"}),
     frozenset({"wire", "tls", "studio", "state", "statefile", "keys", "keydesk", "ledger", "logs", "logfile", "audit"}),
     frozenset(
         {

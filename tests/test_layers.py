@@ -76,6 +76,8 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "debug.askForUsage": ("no",),
     "debug.capture": ([""], ["x" * 101], ["a\nb"], "alice"),
     "debug.captureSize": ("1023B", "17MB"),
+    "dashboard.enabled": ("yes", 1),
+    "dashboard.sessionTimeout": ("59s", "9h", 60),
     "state.directory": ("a\0b", 5),
     "aliases": ({"a": 5}, {"a": ""}, {"a": {}}, {"a": {"model": "b", "more": 1}}, {"a": "b", "b": "c"}, {"a": "a"}, 5),
     "models": ({"a": 5}, {"a": {"defaultInference": {"topP": 2}}}, {"a": {"loadConfig": {"contextLength": 0}}}, 5),

@@ -77,5 +77,6 @@ class InstallTests(SynchronousTestCase):
         with zipfile.ZipFile(self.build("build_wheel")) as wheel:
             inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
         src = self.tree / "src"
-        expected = {path.relative_to(src).as_posix() for path in src.rglob("*.py")} | {"lmgateway/py.typed"}
+        files = (*src.rglob("*.py"), *(src / "lmgateway" / "dashboard" / "assets").iterdir())
+        expected = {path.relative_to(src).as_posix() for path in files} | {"lmgateway/py.typed"}
         self.assertEqual(inside, expected)

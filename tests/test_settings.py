@@ -87,6 +87,8 @@ SAMPLES: Mapping[str, tuple[Any, ...]] = {
     "debug.askForUsage": (False,),
     "debug.capture": (["alice"],),
     "debug.captureSize": ("2KB",),
+    "dashboard.enabled": (False,),
+    "dashboard.sessionTimeout": ("1h",),
     "state.directory": ("/1", "/2", "/3", "/4"),
     "aliases": ({"gpt-4o": "a/b", "fast": {"model": "c", "defaultInference": {"topK": 1}}},),
     "models": ({"a/b": {"defaultInference": {"topP": 0.5}, "loadConfig": {"contextLength": 8}}},),

@@ -14,6 +14,9 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource
 
 from lmgateway.audit import AuditLog
+from lmgateway.dashboard.assets import PageAssets
+from lmgateway.dashboard.sessions import Sessions
+from lmgateway.dashboard.site import DashboardApi
 from lmgateway.inventory import Inventory, Management
 from lmgateway.keydesk import KeyDesk
 from lmgateway.keys import KeyChange, KeyRing
@@ -36,6 +39,7 @@ from lmgateway.telemetry.accesslog import AccessRecord
 from lmgateway.telemetry.captures import Captures
 from lmgateway.telemetry.events import ExchangeEvents
 from lmgateway.telemetry.exchanges import Exchanges
+from lmgateway.telemetry.history import History
 from lmgateway.telemetry.journal import Journal
 from lmgateway.telemetry.metrics import Metrics
 from lmgateway.telemetry.upstreams import UpstreamState
@@ -93,7 +97,8 @@ class Assembly:
         self.desk = KeyDesk(self.keys, reactor.seconds, lambda: self.settings.access.apiKey is not None)
         self.upstream = makeUpstream(settings, reactor)
         self.probe = UpstreamProbe(self.upstream, reactor)
-        rules = makeRules(settings, {}, reactor.seconds)
+        self.sessions = Sessions(reactor.seconds, settings.dashboard.sessionTimeout)
+        rules = makeRules(settings, {}, reactor.seconds, self.sessions)
         debug = settings.debug
         self.journal = Journal(reactor.seconds, debug.journalSize)
         self.feed = FeedApi(self.journal, reactor, debug.maxSubscribers, debug.maxSubscribersPerKey)
@@ -111,7 +116,9 @@ class Assembly:
             self.completions.loadConfigOf,
         )
         self.models.subscribe(self._modelsChanged)
-        self.exchanges = Exchanges([ExchangeEvents(self.journal), self.metrics, self.ledger, self.models])
+        history = History(reactor.seconds)
+        listeners = [ExchangeEvents(self.journal), self.metrics, self.ledger, self.models, history]
+        self.exchanges = Exchanges(listeners)
         self.captures = Captures(settings.debug.capture, settings.debug.captureSize)
         self.studioLog = LogFollower(self.journal, reactor)
         self._followLog(settings)
@@ -129,10 +136,14 @@ class Assembly:
             self.models.look,
             reactor,
         )
-        self.debug = DebugApi(self.exchanges, self.metrics, self.captures, self.models, self.state, reactor)
+        self.debug = DebugApi(self.exchanges, self.metrics, self.captures, self.models, self.state, history, reactor)
         self.listing = ModelListing(rules, self.upstream, self.state, self.completions, self.proxy, reactor)
         proxied = dict.fromkeys(LISTED, self.listing)
         refusals = KeyRefusals(self.journal, reactor)
+        self.dashboard = DashboardApi(
+            PageAssets.read(), self.sessions, refusals, lambda: self._tls.authority is not None, rules
+        )
+        self.dashboard.isEnabled = settings.dashboard.enabled
         self.limits = RequestLimits(self.ledger.tokensOn, settings.limits.requestsPerMinutePerAddress)
         acts = AuditedActs(self.audit, reactor.seconds)
         self.root = GatewayRoot(rules, self.proxy, proxied, self._apis(), refusals, self.limits, acts)
@@ -156,6 +167,7 @@ class Assembly:
             ).app.resource(),
             b"/admin/keys": KeysApi(self.desk).app.resource(),
             b"/admin/usage": UsageApi(self.ledger, self._reactor).app.resource(),
+            b"/dashboard": self.dashboard.app.resource(),
             b"/debug": debug,
             b"/debug/stream": feed,
             b"/debug/poll": feed,
@@ -186,6 +198,8 @@ class Assembly:
         self.feed.configure(debug.maxSubscribers, debug.maxSubscribersPerKey)
         self.proxy.asking.isWanted = debug.askForUsage
         self.completions.configure(fresh.aliases, fresh.models, isStrict=fresh.upstream.strictModels)
+        self.sessions.idleSeconds = fresh.dashboard.sessionTimeout
+        self.dashboard.isEnabled = fresh.dashboard.enabled
         self._followLog(fresh)
         self.applyRules()
 
@@ -222,10 +236,11 @@ class Assembly:
 
     def applyRules(self) -> None:
         """Decide by the settings and the keys of now."""
-        rules = makeRules(self.settings, self.keys.principals, self._reactor.seconds)
+        rules = makeRules(self.settings, self.keys.principals, self._reactor.seconds, self.sessions)
         self.root.rules = rules
         self.proxy.rules = rules
         self.listing.rules = rules
+        self.dashboard.rules = rules
 
 
 def maskOf(settings: Settings) -> Callable[[str], str]:

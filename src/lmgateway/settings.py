@@ -24,6 +24,7 @@ from lmgateway.units import SettingsError
 __all__ = [
     "AccessSettings",
     "CorsSettings",
+    "DashboardSettings",
     "DebugSettings",
     "LimitSettings",
     "ListenSettings",
@@ -248,6 +249,18 @@ class DebugSettings(Section, frozen=True, kw_only=True):
     captureSize: int
 
 
+class DashboardSettings(Section, frozen=True, kw_only=True):
+    """
+    The page for people.
+
+    :param enabled: whether there is one.
+    :param sessionTimeout: seconds after which who does not use it is signed out.
+    """
+
+    enabled: bool
+    sessionTimeout: float
+
+
 class StateSettings(Section, frozen=True, kw_only=True):
     """
     Where everything is that must survive.
@@ -276,6 +289,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     limits: LimitSettings
     log: LogSettings
     debug: DebugSettings
+    dashboard: DashboardSettings
     state: StateSettings
     aliases: Mapping[str, Alias]
     models: Mapping[str, ModelDefaults]
@@ -291,6 +305,7 @@ _SECTIONS: Mapping[str, type[Section]] = {
     "limits": LimitSettings,
     "log": LogSettings,
     "debug": DebugSettings,
+    "dashboard": DashboardSettings,
     "state": StateSettings,
 }
 

@@ -378,6 +378,16 @@ _DEBUG = (
     Spec("debug.captureSize", Size("1KB", "16MB"), 64 << 10, "the bytes of each body that is kept so"),
 )
 
+_DASHBOARD = (
+    Spec("dashboard.enabled", Flag(), True, "whether there is a dashboard, at /dashboard"),
+    Spec(
+        "dashboard.sessionTimeout",
+        Duration("1m", "8h"),
+        1800.0,
+        "how long somebody stays signed in to it without using it; 8 hours at most in all",
+    ),
+)
+
 _STATE = (
     Spec(
         "state.directory",
@@ -407,7 +417,19 @@ _MODELS = (
     ),
 )
 
-SPECS: tuple[Spec, ...] = (*_UPSTREAM, *_LISTEN, *_TLS, *_ACCESS, *_CORS, *_LIMITS, *_LOG, *_DEBUG, *_STATE, *_MODELS)
+SPECS: tuple[Spec, ...] = (
+    *_UPSTREAM,
+    *_LISTEN,
+    *_TLS,
+    *_ACCESS,
+    *_CORS,
+    *_LIMITS,
+    *_LOG,
+    *_DEBUG,
+    *_DASHBOARD,
+    *_STATE,
+    *_MODELS,
+)
 """Every setting, in the order that ``lmgateway check`` shows them."""
 
 

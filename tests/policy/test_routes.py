@@ -135,7 +135,8 @@ class ResolveTests(SynchronousTestCase):
             path = f"/admin/models/{name}"
             route = self.assertRoute(path, path, Scope.ADMIN, "gateway", "none")
             self.assertEqual((route.kind, route.methods), ("api", (b"POST",)))
-        self.assertEqual([row.name for row in ROUTES if row.isOpen], ["/health", "/health/ready", "/ca.crt"])
+        page = ["/dashboard", "/dashboard/assets/*", "/dashboard/session"]
+        self.assertEqual([row.name for row in ROUTES if row.isOpen], ["/health", "/health/ready", *page, "/ca.crt"])
         for unknown in (
             b"/Health",
             b"/health/",

@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lmgateway.audit import AuditEntry
+from lmgateway.dashboard.assets import PageAssets
+from lmgateway.dashboard.sessions import Sessions
+from lmgateway.dashboard.site import DashboardApi
 from lmgateway.errors import Unavailable
 from lmgateway.interfaces import IActiveModel, IEventJournal
 from lmgateway.message import ActiveModel, Principal
@@ -26,6 +29,7 @@ from lmgateway.studio.watching import Choice
 from lmgateway.telemetry.captures import Captures
 from lmgateway.telemetry.events import ExchangeEvents
 from lmgateway.telemetry.exchanges import Exchanges
+from lmgateway.telemetry.history import History
 from lmgateway.telemetry.journal import Journal
 from lmgateway.telemetry.metrics import Metrics
 from lmgateway.telemetry.upstreams import UpstreamState
@@ -217,14 +221,16 @@ class MemoryGateway:
         self.agent = UpstreamAgent(clock, self.endpoints)
         upstream = TreqUpstream(self.agent, UPSTREAM, clock)
         self.active = MemoryActiveModel()
-        rules = makeRules(self.settings, keys or {}, clock.seconds)
+        self.sessions = Sessions(clock.seconds, self.settings.dashboard.sessionTimeout)
+        rules = makeRules(self.settings, keys or {}, clock.seconds, self.sessions)
         self.journal = Journal(clock.seconds, journalSize)
         self.feed = FeedApi(self.journal, clock, 1024, 256)
         self.metrics = Metrics()
         self.state = UpstreamState(self.journal, UPSTREAM)
         inFlight = lambda: self.exchanges.inFlight.values()  # noqa: E731, PLW0108 - they are made after it
         self.models = ModelService(choice or Nobody(), self.state, self.active, self.journal, inFlight, clock)
-        self.exchanges = Exchanges([ExchangeEvents(self.journal), self.metrics, self.models])
+        history = History(clock.seconds)
+        self.exchanges = Exchanges([ExchangeEvents(self.journal), self.metrics, self.models, history])
         self.captures = Captures(self.settings.debug.capture, self.settings.debug.captureSize)
         watching = Watching(self.exchanges, clock, readerFor, self.captures)
         self.completions = Completions()
@@ -240,7 +246,10 @@ class MemoryGateway:
             lambda: succeed(False),
             clock,
         )
-        debug = DebugApi(self.exchanges, self.metrics, self.captures, self.models, self.state, clock).app.resource()
+        debug = DebugApi(
+            self.exchanges, self.metrics, self.captures, self.models, self.state, history, clock
+        ).app.resource()
+        refusals = KeyRefusals(self.journal, clock)
         self.tokens: dict[str, int] = {}
         perAddress = self.settings.limits.requestsPerMinutePerAddress
         self.limits = RequestLimits(lambda _, name: self.tokens.get(name, 0), perAddress)
@@ -252,6 +261,9 @@ class MemoryGateway:
             dict.fromkeys(LISTED, self.listing),
             {
                 b"/ca.crt": AuthorityApi(lambda: b"a certificate"),
+                b"/dashboard": DashboardApi(
+                    PageAssets.read(), self.sessions, refusals, lambda: False, rules
+                ).app.resource(),
                 b"/health": HealthApi(UpstreamProbe(upstream, clock), clock).app.resource(),
                 b"/admin": ModelsApi(self.models, clock).app.resource(),
                 b"/admin/explain": ExplainApi(
@@ -262,7 +274,7 @@ class MemoryGateway:
                 b"/debug/poll": self.feed.app.resource(),
                 b"/metrics": debug,
             },
-            KeyRefusals(self.journal, clock),
+            refusals,
             self.limits,
             AuditedActs(self.audit, clock.seconds),  # type: ignore[arg-type]
         )

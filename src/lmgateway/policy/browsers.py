@@ -62,17 +62,37 @@ class BrowserPolicy:
         :raise Misdirected: it is meant for a name that is not the gateway's.
         :raise Forbidden: a page of another site sends it.
         """
+        self.admitHost(head)
+        origin = head.first(b"origin")
+        if origin is not None and not self._isAllowed(origin, head):
+            raise _foreign()
+        site = head.first(b"sec-fetch-site")
+        if origin is None and site is not None and site.lower() not in _NEAR:
+            raise _foreign()
+
+    def admitHost(self, head: RequestHead) -> None:
+        """
+        Let a request pass that is meant for the gateway.
+
+        :raise Misdirected: it is meant for a name that is not the gateway's.
+        """
         host = head.first(b"host")
         if host is not None and not self._isOurs(host):
             raise Misdirected(
                 f"This gateway is not called {host.decode('latin-1')[:100]}. Without a key it answers to its addresses, and to the "
                 "names in access.hosts."
             )
-        origin = head.first(b"origin")
-        if origin is not None and not self._isAllowed(origin, head):
-            raise _foreign()
-        site = head.first(b"sec-fetch-site")
-        if origin is None and site is not None and site.lower() not in _NEAR:
+
+    def admitOwn(self, head: RequestHead) -> None:
+        """
+        Let a request pass that a cookie vouches for: one of the gateway's own page, or of no page at all.
+
+        :raise Misdirected: it is meant for a name that is not the gateway's.
+        :raise Forbidden: a page of another origin sends it, even a configured one.
+        """
+        self.admitHost(head)
+        origin, site = head.first(b"origin"), head.first(b"sec-fetch-site")
+        if (origin is not None and not _isOwn(origin, head)) or (site is not None and site.lower() not in _NEAR):
             raise _foreign()
 
     def preflight(self, head: RequestHead) -> HeaderPairs | None:
@@ -122,10 +142,13 @@ class BrowserPolicy:
 
     def _isAllowed(self, origin: bytes, head: RequestHead) -> bool:
         """Whether a page of an origin may send without a key: our own pages, and those that are configured."""
-        if origin in self._origins:
-            return True
-        own = head.first(b"host")
-        return own is not None and origin.lower() == (b"https://" if head.secure else b"http://") + own.lower()
+        return origin in self._origins or _isOwn(origin, head)
+
+
+def _isOwn(origin: bytes, head: RequestHead) -> bool:
+    """Whether an origin is that under which the gateway is being asked."""
+    own = head.first(b"host")
+    return own is not None and origin.lower() == (b"https://" if head.secure else b"http://") + own.lower()
 
 
 def _nameOf(host: str) -> str:

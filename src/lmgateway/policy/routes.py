@@ -109,6 +109,9 @@ ROUTES: tuple[Route, ...] = (
     Route("/api/v1/*", "proxy", Scope.INFERENCE, "native_v1"),
     Route("/health", "api", None, "gateway", methods=(b"GET", b"HEAD"), isOpen=True),
     Route("/health/ready", "api", None, "gateway", methods=(b"GET", b"HEAD"), isOpen=True),
+    Route("/dashboard", "api", None, "gateway", methods=_READ, isOpen=True),
+    Route("/dashboard/assets/*", "api", None, "gateway", methods=_READ, isOpen=True),
+    Route("/dashboard/session", "api", None, "gateway", methods=(*_READ, b"POST", b"DELETE"), isOpen=True),
     Route(CA_PATH, "api", None, "gateway", methods=_READ, isOpen=True),
     Route("/admin/models", "api", Scope.ADMIN, "gateway", methods=_READ),
     Route("/admin/models/active", "api", Scope.ADMIN, "gateway", methods=_READ),
@@ -126,6 +129,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/debug/stream", "api", Scope.MONITOR, "gateway", methods=(b"GET",)),
     Route("/debug/poll", "api", Scope.MONITOR, "gateway", methods=(b"GET",)),
     Route("/debug/status", "api", Scope.MONITOR, "gateway", methods=_READ),
+    Route("/debug/history", "api", Scope.MONITOR, "gateway", methods=_READ),
     Route("/debug/metrics", "api", Scope.MONITOR, "gateway", methods=_READ),
     Route("/metrics", "api", Scope.MONITOR, "gateway", methods=_READ),
     Route("/debug/requests", "api", Scope.MONITOR, "gateway", methods=_READ),
@@ -153,7 +157,7 @@ class RouteTable:
 
     def __init__(self, rows: Iterable[Route] = ROUTES, *, requireAuthForHealth: bool = False) -> None:
         if requireAuthForHealth:
-            rows = [replace(row, isOpen=row.name == CA_PATH) for row in rows]
+            rows = [replace(row, isOpen=row.isOpen and not row.name.startswith("/health")) for row in rows]
         self._own: dict[bytes, Route] = {}
         self._proxied: dict[bytes, Route] = {}
         prefixes: list[tuple[bytes, Route]] = []

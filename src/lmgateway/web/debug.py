@@ -25,6 +25,7 @@ from lmgateway.studio.service import ModelService
 from lmgateway.telemetry.captures import Captures, curlOf, harOf
 from lmgateway.telemetry.exchanges import Exchanges
 from lmgateway.telemetry.exposition import Exposition
+from lmgateway.telemetry.history import History
 from lmgateway.telemetry.metrics import Metrics
 from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.web.models import activeOf
@@ -43,6 +44,7 @@ class DebugApi:
     :param captures: what single requests said, where that is kept.
     :param models: LM Studio's models, the active one among them.
     :param upstream: whether LM Studio answers; assign to tell of another one.
+    :param history: what charts are drawn from.
     :param clock: tells the time.
     """
 
@@ -56,6 +58,7 @@ class DebugApi:
         captures: Captures,
         models: ModelService,
         upstream: UpstreamState,
+        history: History,
         clock: IReactorTime,
     ) -> None:
         self._exchanges = exchanges
@@ -63,6 +66,7 @@ class DebugApi:
         self._captures = captures
         self._models = models
         self.upstream = upstream
+        self._history = history
         self._clock = clock
         self._startedAt = clock.seconds()
         self._exposition = Exposition(
@@ -119,6 +123,16 @@ class DebugApi:
                 "currentOperation": self._operation(),
             },
         )
+
+    @app.route("/debug/history", methods=["GET"])
+    def history(self, request: Any) -> None:
+        """Give what charts are drawn from: the last hour by the minute, or the last day by ten minutes."""
+        wanted = request.args.get(b"minutes", [b"60"])[-1]
+        spans = {b"%d" % minutes: minutes for minutes in self._history.spans}
+        if wanted not in spans:
+            raise BadRequest("minutes is one of 60 and 1440.", param="minutes")
+        step, since, points = self._history.show(spans[wanted])
+        respondJson(request, {"step": step, "from": isoTime(since), "points": points})
 
     @app.route("/metrics", methods=["GET"])
     def prometheus(self, request: Any) -> None:

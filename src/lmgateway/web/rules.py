@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
+from lmgateway.dashboard.sessions import SessionAuthenticator, Sessions
 from lmgateway.interfaces import IAddressPolicy, IAuthenticator, IAuthorizer, IHeaderPolicy
 from lmgateway.message import Grant, Principal, Scope
 from lmgateway.policy.addresses import AddressPolicy
@@ -64,12 +65,15 @@ def needsKey(settings: Settings) -> bool:
     return settings.listen.beyondLoopback or settings.access.requireKey == "always"
 
 
-def makeRules(settings: Settings, storedKeys: Mapping[bytes, Principal], now: Callable[[], float]) -> Rules:
+def makeRules(
+    settings: Settings, storedKeys: Mapping[bytes, Principal], now: Callable[[], float], sessions: Sessions
+) -> Rules:
     """
     Make the rules of these settings.
 
     :param storedKeys: the principals of the key store, by the digests of their keys.
     :param now: tells the Unix time, by which keys expire.
+    :param sessions: who is signed in to the dashboard.
     """
     keys = dict(storedKeys)
     if settings.access.apiKey is not None:
@@ -82,16 +86,19 @@ def makeRules(settings: Settings, storedKeys: Mapping[bytes, Principal], now: Ca
         )
     if settings.tls.clientCertificates != "off" and not isOpen:
         authenticator = CertificateAuthenticator(storedKeys.values(), now, authenticator)
+    browsers = BrowserPolicy(
+        (*ownNames(), *settings.access.hosts),
+        settings.cors.origins,
+        allowsPrivateNetwork=settings.cors.privateNetwork,
+    )
+    if not isOpen:
+        authenticator = SessionAuthenticator(sessions, keys, browsers, now, authenticator)
     return Rules(
         routes=RouteTable(requireAuthForHealth=settings.access.requireAuthForHealth),
         addresses=AddressPolicy(settings.access.allow),
         authenticator=authenticator,
         authorizer=ScopeAuthorizer(),
-        browsers=BrowserPolicy(
-            (*ownNames(), *settings.access.hosts),
-            settings.cors.origins,
-            allowsPrivateNetwork=settings.cors.privateNetwork,
-        ),
+        browsers=browsers,
         headers=HeaderPolicy(settings.upstream.apiToken),
         timeout=settings.upstream.timeout,
         streamTimeout=settings.upstream.streamTimeout,
