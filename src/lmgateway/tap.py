@@ -85,8 +85,8 @@ class GatewayProcess(LoggedService):
         Modules, tables and services are some 100,000 objects that never become garbage, and that each full round would
         look at again: with them in, rounds cost a fifth of the time of a busy gateway.
         """
-        super().startService()
         warnOfRoot()
+        super().startService()
         self._reactor.callWhenRunning(self._supervisor.ready, "Serving.")
         gc.collect()
         gc.freeze()
