@@ -17,12 +17,17 @@ from lmgateway.errors import GatewayError, InternalError, UpstreamSilent, Upstre
 from lmgateway.interfaces import IUpstream
 from lmgateway.message import HeaderPairs
 from lmgateway.policy.completion import Completions
+from lmgateway.policy.dialects import DIALECTS
 from lmgateway.policy.model_list import ModelList
+from lmgateway.policy.routes import Route
 from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.web.responses import defect, respondError
 from lmgateway.web.rules import Rules
 from lmgateway.wire.answer import HeldResponse, holdWhole
+from lmgateway.wire.headers import VerbatimHeaders
+from lmgateway.wire.relay import ResponseRelay
 from lmgateway.wire.request import GatewayRequest
+from lmgateway.wire.silence import SilenceTimer
 
 LISTED = frozenset({"/v1/models", "/models"})
 """The routes that are answered here."""
@@ -63,7 +68,7 @@ class ModelListing(Resource):
     :param upstream: where to ask; likewise.
     :param state: whether LM Studio answers; likewise.
     :param completions: knows the aliases.
-    :param proxy: answers other methods, and passes on an answer that is no list.
+    :param proxy: answers other methods.
     :param clock: tells the time.
     """
 
@@ -130,10 +135,25 @@ class ModelListing(Resource):
             return
         listed = self._keep(held)
         if listed is None:
-            # LM Studio has something else to say: in its own words.
-            self._proxy.render(request)
+            await self._relay(request, route, held)
         else:
             self._respond(request, listed)
+
+    async def _relay(self, request: GatewayRequest, route: Route, held: HeldResponse) -> None:
+        """
+        Pass on what LM Studio has to say instead of a list, in its own words.
+
+        :raise GatewayError: it broke off.
+        """
+        pairs = held.headers.pairs if isinstance(held.headers, VerbatimHeaders) else ()
+        headers = self.rules.headers.downstreamHeaders(pairs)
+        event = DIALECTS[route.dialect].errorEvent
+        relay = ResponseRelay(request, held, headers, event, SilenceTimer(self._clock, 0), isStream=False, watch=None)
+        held.deliverBody(relay)
+        relay.begun()
+        error = await relay.done
+        if error is not None:
+            raise error
 
     def _keep(self, held: HeldResponse) -> ModelList | None:
         """Remember an answer, if it is a list."""
