@@ -55,14 +55,20 @@ class Running:
             text=True,
         )
         self.lines: list[str] = []
+        self._passedOver: list[str] = []
 
     def until(self, words: str) -> str:
-        """Read on until a line has these words."""
+        """Give the line that has these words: one that was passed over before, or else the next one, which is waited for."""
         assert self.process.stdout is not None
+        for line in self._passedOver:
+            if words in line:
+                self._passedOver.remove(line)
+                return line
         for line in self.process.stdout:
             self.lines.append(line)
             if words in line:
                 return line
+            self._passedOver.append(line)
         raise AssertionError(f"ended without {words!r}: {self.lines} {self.end()}")
 
     def end(self, number: int | None = None) -> tuple[int, str]:
