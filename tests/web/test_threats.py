@@ -13,6 +13,7 @@ from lmgateway.policy.authentication import digestOf
 from lmgateway.policy.routes import RouteTable
 from lmgateway.policy.target import checkTarget
 from lmgateway.telemetry.accesslog import formatJson, formatText
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.fuzzing import StrictUpstream
@@ -201,7 +202,9 @@ class ForgeryTests(SynchronousTestCase):
 
     def test_spoofedKeyless(self) -> None:
         """Nor do they make a client of the LAN one whom a keyless range lets in."""
-        gateway = MemoryGateway(settingsOf({"GATEWAY_KEYLESS": "10.0.0.0/8"}))
+        fromSettings = settingsOf()
+        gateway = MemoryGateway(replace(fromSettings, access=replace(fromSettings.access, keyless=("10.0.0.0/8",))))
+        self.assertEqual(gateway.ask("GET", "/v1/x", key=None, peerHost="10.1.2.3").status, 404, "it is let in")
         for name in SPOOFING:
             self.assertEqual(gateway.ask("GET", "/v1/x", key=None, headers={name: "10.1.2.3"}).status, 401, name)
 
