@@ -25,6 +25,7 @@ from lmgateway.commands.run import Found, adapt, curlLine, findUpstream, greetin
 from lmgateway.gateway import Announcement
 from lmgateway.settings import Settings, loadSettings
 from lmgateway.specs import PRIVATE_RANGES
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.folders import temporaryFolder
@@ -183,6 +184,15 @@ class GreetingTests(SynchronousTestCase):
         text = greeting(settings, Announcement((), None), THERE)
         self.assertIn("  address   unix:/run/lmgateway.sock\n", text)
         self.assertNotIn("curl", text)
+
+    def test_dashboard(self) -> None:
+        """Where the dashboard is, is told, if there is one."""
+        told = f"  look      {ADDRESS}/dashboard shows what happens; sign in with a key.\n"
+        here = Announcement((ADDRESS,), None)
+        self.assertIn(told, greeting(settingsWith(), here, THERE))
+        settings = settingsWith()
+        without = replace(settings, dashboard=replace(settings.dashboard, enabled=False))
+        self.assertNotIn("/dashboard", greeting(without, here, THERE))
 
     @given(st.text())
     def test_pastes(self, model: str) -> None:

@@ -230,6 +230,8 @@ def greeting(settings: Settings, announcement: Announcement, upstream: Found) ->
     if secured and announcement.fingerprint is not None:
         lines.append(f"  trust     {secured[0]}/ca.crt, once on each other machine: `lmgateway tls show` says how.")
         lines.append(f"            SHA-256 {announcement.fingerprint}")
+    if announcement.addresses and settings.dashboard.enabled:
+        lines.append(f"  look      {announcement.addresses[0]}/dashboard shows what happens; sign in with a key.")
     if announcement.addresses:
         key = announcement.generatedKey or f"${VARIABLE}"
         model = upstream.model if upstream.fault is None else _simulatedModel()
