@@ -60,6 +60,13 @@ class FolderTests(SynchronousTestCase):
         self.folder.leaf()
         self.assertEqual(self.bitsOf(LEAF_FILE), 0o600)
 
+    @skipIf(os.name != "posix", "Windows has no such bits")
+    def test_stateFolderRights(self) -> None:
+        """A state folder that is made on the way is its owner's alone, too."""
+        state = self.state / "new"
+        TlsFolder(state).ensure(SUBJECTS, NOW)
+        self.assertEqual(stat.S_IMODE(state.stat().st_mode), 0o700)
+
     def test_crashAfterAuthority(self) -> None:
         """Where a new authority came to the disk and nothing else, the leaf and the file for people follow at the next start."""
         self.folder.ensure(SUBJECTS, NOW)

@@ -139,7 +139,9 @@ class TlsFolder:
 
     def _write(self, name: str, content: bytes) -> None:
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Of all that it makes, mkdir gives the mode to the innermost only.
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, exist_ok=True)
             if os.name == "posix":
                 self.path.chmod(0o700)
             _replaceFile(self.path / name, content)
