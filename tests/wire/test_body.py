@@ -268,6 +268,21 @@ class StreamedBodyTests(SynchronousTestCase):
         body.dataReceived(b"x")
         self.assertEqual(connection.asked, ["pause"])
 
+    def test_notStartedSmall(self) -> None:
+        """Each piece is measured a fixed number of times, however many wait: chunks of a byte would stop the reactor else."""
+        measured: list[int] = []
+
+        class Piece(bytes):
+            def __len__(self) -> int:
+                measured.append(1)
+                return super().__len__()
+
+        _, body, _ = self.begin(Consumer())
+        pieces = 500
+        for _ in range(pieces):
+            body.dataReceived(Piece(b"x"))
+        self.assertLessEqual(len(measured), 4 * pieces)
+
     def test_progress(self) -> None:
         """Whoever waits for an answer is told of each piece, because the answer is not due before the last."""
         _, body, stream = self.begin(Consumer())

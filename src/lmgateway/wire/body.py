@@ -218,6 +218,7 @@ class StreamedBody:
         self.length: Any = UNKNOWN_LENGTH if body.length is None else body.length
         self._body = body
         self._buffered = buffered
+        self._size = sum(map(len, buffered))
         self._consumer: IConsumer | None = None
         self._done: Deferred[None] | None = None
 
@@ -261,7 +262,8 @@ class StreamedBody:
         elif self._done is None:
             # Not started yet: a connection to the upstream is still being made.
             self._buffered.append(data)
-            if sum(map(len, self._buffered)) > HIGH_WATER:
+            self._size += len(data)
+            if self._size > HIGH_WATER:
                 self._body.source.pauseBody()
 
     def bodyComplete(self) -> None:
