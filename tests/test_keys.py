@@ -211,6 +211,10 @@ class KeyRingTests(RingTestCase):
         self.clock.advance(3)
         self.ring.used(made.key.id)
         self.assertEqual(self.ring.lastUsed(made.key.id), 3)
+        self.successResultOf(self.ring.revoke(made.key.id))
+        # What ran with it is cut off, and tells of its end only now.
+        self.ring.used(made.key.id)
+        self.assertIsNone(self.ring.lastUsed(made.key.id))
 
     def test_unreadable(self) -> None:
         """A row that nobody can understand is refused with a sentence, and what was known stays."""

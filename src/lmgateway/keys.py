@@ -176,8 +176,9 @@ class KeyRing:
         return key
 
     def used(self, keyId: str) -> None:
-        """Remember that a key is in use now."""
-        self._lastUsed[keyId] = self._now()
+        """Remember that a key is in use now, unless it was revoked meanwhile."""
+        if keyId in self._keys:
+            self._lastUsed[keyId] = self._now()
 
     def lastUsed(self, keyId: str) -> float | None:
         """When a key was used last since the gateway was started; None where it was not."""
