@@ -184,6 +184,18 @@ class RoundsTests(SynchronousTestCase):
         self.assertEqual([len(one.events) for one in ones], [1] * 6)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_newsForNobody(self) -> None:
+        """When the last ones leave in the midst of a round, nothing goes on, though there was news meanwhile."""
+        ones = [Once(self.rounds) for _ in range(TURN + 1)]
+        for one in ones:
+            self.rounds.join(one)
+        self.pass_(1)
+        self.happen()
+        self.clock.advance(0)
+        self.happen()
+        self.pass_(1)
+        self.assertEqual((len(self.rounds), self.clock.getDelayedCalls(), self.journal._waiting), (0, [], []))
+
     def test_defect(self) -> None:
         """A defect met with one follower ends that one, is logged, and takes nothing from the others."""
         broken = Broken(self.rounds)

@@ -203,6 +203,7 @@ class Rounds:
             if call is not None and call.active():
                 call.cancel()
         self._turnCall = self._beatCall = None
+        self._isWanted = False
         self._due.clear()
         self._edition = Edition(self.journal, self._clock.seconds, b"")
         self.journal.forgetWaiter(self.ask)
