@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import given
-from lmgateway.message import ActiveModel, HeaderPairs, Principal, RequestHead, Scope, indexHeaders
+from lmgateway.message import ActiveModel, Grant, HeaderPairs, Principal, RequestHead, Scope, indexHeaders
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.strategies import HEADER_PAIRS
@@ -47,6 +47,14 @@ class PrincipalTests(SynchronousTestCase):
         self.assertFalse(monitor.holds(Scope.INFERENCE))
         self.assertTrue(all(Principal("a", frozenset({Scope.ADMIN})).holds(scope) for scope in Scope))
         self.assertFalse(any(Principal("n", frozenset()).holds(scope) for scope in Scope))
+
+
+class GrantTests(SynchronousTestCase):
+    def test_outlasts(self) -> None:
+        """What never ends outlasts what does, a later end an earlier one, and nothing itself."""
+        grants = [Grant(expires=None), Grant(expires=2.0), Grant(expires=1.0)]
+        found = [[one.outlasts(other) for other in grants] for one in grants]
+        self.assertEqual(found, [[False, True, True], [False, False, True], [False, False, False]])
 
 
 class ActiveModelTests(SynchronousTestCase):

@@ -115,6 +115,10 @@ class Grant(Struct, frozen=True):
     defaultInference: Mapping[str, Any] = MappingProxyType({})
     capture: bool | None = None
 
+    def outlasts(self, other: Grant) -> bool:
+        """Whether it ends after another does, or never."""
+        return other.expires is not None and (self.expires is None or self.expires > other.expires)
+
 
 UNLIMITED = Grant()
 """Held to nothing."""

@@ -69,6 +69,13 @@ class CertificateTests(SynchronousTestCase):
         inside = self.authenticator.authenticate(headWith("carol", peer="10.0.0.1"))
         self.assertEqual(inside.keyId, "key_3")
 
+    @given(st.permutations((None, NOW - 60, NOW + 60)))
+    def test_rotated(self, ends: list[float | None]) -> None:
+        """The key counts, and none of the secrets that it had: a certificate outlives their grace, in whatever order they come."""
+        ofKey = [replace(ALICE, grant=Grant(expires=end)) for end in ends]
+        authenticator = CertificateAuthenticator(ofKey, lambda: NOW, self.authenticator)
+        self.assertEqual(authenticator.authenticate(headWith("alice")), replace(ALICE, isKeyless=True))
+
     @given(st.lists(st.sampled_from(["alice", "carol", "twin", "dave", ""])), st.randoms())
     def test_anyOrder(self, identities: list[str], random: object) -> None:
         """Whom a certificate stands for does not depend on the order of its names."""

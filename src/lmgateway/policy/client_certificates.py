@@ -40,7 +40,8 @@ class CertificateAuthenticator:
     """
     Takes whoever sends no credential, but has a certificate, for the holder of the stored key of that name.
 
-    :param principals: of the stored keys. One whose name is empty or that is not stored counts for nothing here.
+    :param principals: of the stored keys, and of the secrets that these had. One whose name is empty or that is not stored
+        counts for nothing here.
     :param now: tells the Unix time, by which keys expire.
     :param inner: judges everybody else. A credential that is sent decides.
     """
@@ -49,12 +50,18 @@ class CertificateAuthenticator:
         self._now = now
         self._inner = inner
         self.realm = inner.realm
-        self._byName: dict[str, tuple[Principal, ...]] = {}
+        byId: dict[str, Principal] = {}
         for principal in principals:
             if principal.keyId is not None and principal.name:
-                # Browsers show a certificate to whatever page asks for something: those are held to be from nowhere else.
-                ambient = replace(principal, isKeyless=True)
-                self._byName[principal.name] = (*self._byName.get(principal.name, ()), ambient)
+                known = byId.setdefault(principal.keyId, principal)
+                # A secret that was rotated ends when its grace does. A certificate knows no secrets, and stands for the key.
+                if principal.grant.outlasts(known.grant):
+                    byId[principal.keyId] = principal
+        self._byName: dict[str, tuple[Principal, ...]] = {}
+        for principal in byId.values():
+            # Browsers show a certificate to whatever page asks for something: those are held to be from nowhere else.
+            ambient = replace(principal, isKeyless=True)
+            self._byName[principal.name] = (*self._byName.get(principal.name, ()), ambient)
 
     def authenticate(self, head: RequestHead) -> Principal:
         """
