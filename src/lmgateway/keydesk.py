@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from lmgateway.errors import Unauthenticated
+from lmgateway.errors import Conflict, Unauthenticated
 from lmgateway.keys import KeyRing, Minted, StoredKey
 from lmgateway.message import Principal, Scope
 from lmgateway.policy.minting import Edit, decodeEdit, decodeMint, decodeRotation, requireWithin, within
@@ -116,12 +116,20 @@ class KeyDesk:
 
     def _requireGood(self, minter: Principal) -> None:
         """
-        See that whoever asks may still ask: another change may have come before.
+        See that whoever asks may still ask: another change may have come while their request was on its way.
 
         :raise Unauthenticated: their key was revoked meanwhile.
+        :raise Conflict: it was given other rights.
         """
-        if minter.keyId is not None and minter.keyId not in self._ring:
+        if minter.keyId is None:
+            return
+        if minter.keyId not in self._ring:
             raise Unauthenticated("The API key was revoked.")
+        key = self._ring.get(minter.keyId)
+        # A secret that was rotated ends sooner than its key, and may ask all the same.
+        isSame = replace(minter.grant, expires=None) == replace(key.grant, expires=None)
+        if key.scopes != minter.scopes or not isSame or minter.grant.outlasts(key.grant):
+            raise Conflict("The API key that you ask with was changed meanwhile. Nothing was done; ask again.")
 
     def describe(self, key: StoredKey) -> dict[str, Any]:
         """Tell all that may be known of a key."""

@@ -71,6 +71,25 @@ class RevokeTests(KeysTestCase):
         self.assertEqual(client.answers[0].status, 401)
         self.assertEqual([key["name"] for key in self.well("GET", "/admin/keys")["keys"]], ["GATEWAY_API_KEY"])
 
+    def test_lastWillOfTheDemoted(self) -> None:
+        """Nor has whoever was still sending it when their key was given fewer rights, or less to give away."""
+        body = b'{"name":"heir","scopes":["admin"]}'
+        for change in ({"scopes": ["inference"]}, {"parallel": 1}, {"expiresInSeconds": 60}):
+            made = self.mint(str(change), scopes=["admin"])
+            client = self.connect(self.gateway)
+            length = {"Content-Length": str(len(body))}
+            client.send(requestBytes("POST", "/admin/keys", body[:9], key=made["key"], headers=length))
+            self.well("PATCH", f"/admin/keys/{made['id']}", change)
+            client.send(body[9:])
+            self.assertEqual(client.answers[0].status, 409)
+        self.assertNotIn("heir", [key["name"] for key in self.well("GET", "/admin/keys")["keys"]])
+
+    def test_oldSecret(self) -> None:
+        """An administrator whose key was rotated does with its old secret, while that is good, what they do with the new one."""
+        made = self.mint("boss", scopes=["admin"])
+        self.well("POST", f"/admin/keys/{made['id']}/rotate", {"graceSeconds": 60})
+        self.mint("heir", key=made["key"], expiresInSeconds=30)
+
     def test_overtaken(self) -> None:
         """A change that was asked for in time, but whose turn comes after the revocation of the key that asks, is not made."""
         made, other = self.mint(scopes=["admin"]), self.mint("bob")
