@@ -155,6 +155,11 @@ class Server:
             )
         atexit.register(self.stop)
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._popen.pid
+
     def awaitAnswer(self, url: str) -> None:
         """
         :raise RuntimeError: it ended, or gives no answer in time; with its last words.
