@@ -57,6 +57,20 @@ class PollTests(WatchTestCase):
         self.wait(3 * POLL_SECONDS)
         self.assertEqual((self.studio.asked, self.choice.asked), (4, 1))
 
+    def test_defect(self) -> None:
+        """A defect in whoever is told of the models is logged, and does not end the watching."""
+        told: list[Inventory] = []
+
+        def fail(inventory: Inventory) -> None:
+            told.append(inventory)
+            raise ZeroDivisionError
+
+        self.watch = ModelWatch(self.choice, self.state, self.clock, fail, self.dropped.append)  # type: ignore[arg-type]
+        self.start()
+        self.wait(POLL_SECONDS)
+        self.assertEqual((len(told), self.studio.asked), (2, 2))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
     def test_idle(self) -> None:
         """While nothing is asked of the gateway it looks less often, and at once when something is."""
         self.start()

@@ -215,7 +215,10 @@ class ModelWatch:
         self.inventory = inventory
         self.knownAt = self._clock.seconds()
         self._state.answered()
-        self._seen(inventory)
+        try:
+            self._seen(inventory)
+        except Exception:  # noqa: BLE001 - a defect must not end the watching
+            _log.failure("Defect in what is told of LM Studio's models")
 
     def _failed(self, error: GatewayError) -> None:
         if self.error is None or self.error.message != error.message:
