@@ -57,6 +57,14 @@ class RevokeTests(KeysTestCase):
         self.assertTrue(others.answers[0].whole)
         self.assertEqual(self.gateway._parts.root.running, set())
 
+    def test_listing(self) -> None:
+        """Who waits for the list of models is told the same as who waits for any other answer, and no defect is logged."""
+        made = self.mint()
+        waiting = self.begin("/v1/models", made["key"])
+        self.well("DELETE", f"/admin/keys/{made['id']}")
+        answer = waiting.answers[0]
+        self.assertEqual((answer.status, answer.json()["error"]["code"]), (503, "cancelled"))
+
     def test_lastWill(self) -> None:
         """Whoever was still sending a request to the gateway itself when their key was revoked has no last wish."""
         made = self.mint(scopes=["admin"])

@@ -8,6 +8,7 @@ from typing import Any
 from lmgateway.message import Grant, Principal, Scope
 from lmgateway.policy.authentication import digestOf
 from lmgateway.policy.completion import Alias
+from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.web.listing import LONGEST_WAIT, PATIENCE_SECONDS
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -144,6 +145,17 @@ class ListingTests(SynchronousTestCase):
         (answer,) = self.begin().answers
         self.assertEqual(answer.status, 503)
         self.assertIn("LM Studio", json.loads(answer.body)["error"]["message"])
+
+    def test_replaced(self) -> None:
+        """What one LM Studio answers when another has taken its place is not taken for the other's."""
+        client = self.begin()
+        state = self.gateway.listing.state = UpstreamState(self.gateway.journal, "http://127.0.0.1:9999")
+        self.gateway.listing.forget()
+        self.say(answerOf(BODY))
+        self.assertEqual(client.answers[0].status, 200)
+        self.assertIsNone(state.isUp)
+        self.leave()
+        self.assertEqual(self.begin().answers[0].status, 503)
 
     def test_left(self) -> None:
         """A client that leaves takes its question along."""

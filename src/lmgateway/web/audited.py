@@ -9,22 +9,20 @@ all the same.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 from klein import Klein
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionLost
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from lmgateway.audit import AuditEntry, AuditFailed, AuditLog
-from lmgateway.errors import GatewayError
 from lmgateway.policy.acts import REFUSALS, ActDetails, actionOf, isAct, parseAuditQuery
 from lmgateway.policy.limits import Throttle
 from lmgateway.policy.routes import Route
 from lmgateway.telemetry.accesslog import printable
-from lmgateway.web.responses import answerErrors, defect, respondError, respondJson
+from lmgateway.web.responses import answerErrors, defect, respondError, respondFailure, respondJson
 from lmgateway.wire.body import IncomingBody
 from lmgateway.wire.request import GatewayRequest
 
@@ -33,8 +31,6 @@ REFUSALS_PER_MINUTE = 12
 
 MOST_PASSED_ON = 1 << 20
 """Bytes of an act for LM Studio, which is read before it is passed on."""
-
-_log = Logger()
 
 
 class AuditedActs:
@@ -70,7 +66,7 @@ class AuditedActs:
         if not preparing.called:
             request.notifyDisconnect(preparing)
         preparing.addCallback(lambda _: None if request.ended else go())
-        preparing.addErrback(self._ebPrepare, request)
+        preparing.addErrback(partial(respondFailure, request))
 
     def left(self, request: GatewayRequest) -> None:
         """Be told of the end of an admitted request: where its client did not wait for the answer, write its line now."""
@@ -105,13 +101,6 @@ class AuditedActs:
         request.audited = _orderIn(whole)
         request.hold = None
         await self._audit.record(self._entryOf(request, route, None, 0, "passed_on"))
-
-    def _ebPrepare(self, reason: Failure, request: GatewayRequest) -> None:
-        error = reason.value
-        if isinstance(error, GatewayError):
-            respondError(request, error)
-        elif not (request.ended and isinstance(error, CancelledError | ConnectionLost)):
-            defect(request, reason)
 
     def _hold(self, request: GatewayRequest, status: int, send: Callable[[], None]) -> None:
         """Write the line of a request, then have its answer sent."""

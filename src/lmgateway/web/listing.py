@@ -6,9 +6,10 @@ use until they have it (Open WebUI asks at each page, and waits).
 
 from __future__ import annotations
 
+from functools import partial
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 from twisted.web.iweb import IResponse
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
@@ -21,7 +22,7 @@ from lmgateway.policy.dialects import DIALECTS
 from lmgateway.policy.model_list import ModelList
 from lmgateway.policy.routes import Route
 from lmgateway.telemetry.upstreams import UpstreamState
-from lmgateway.web.responses import defect, respondError
+from lmgateway.web.responses import respondFailure
 from lmgateway.web.rules import Rules
 from lmgateway.wire.answer import HeldResponse, holdWhole
 from lmgateway.wire.headers import VerbatimHeaders
@@ -66,7 +67,7 @@ class ModelListing(Resource):
 
     :param rules: header policy; assign to change it.
     :param upstream: where to ask; likewise.
-    :param state: whether LM Studio answers; likewise.
+    :param state: whether LM Studio answers; likewise. Another state is another LM Studio's.
     :param completions: knows the aliases.
     :param proxy: answers other methods.
     :param clock: tells the time.
@@ -105,14 +106,8 @@ class ModelListing(Resource):
         answering = Deferred.fromCoroutine(self._answer(request))
         if not answering.called:
             request.notifyDisconnect(answering)
-        answering.addErrback(self._ebAnswer, request)
+        answering.addErrback(partial(respondFailure, request))
         return NOT_DONE_YET
-
-    def _ebAnswer(self, reason: Failure, request: GatewayRequest) -> None:
-        if isinstance(reason.value, GatewayError):
-            respondError(request, reason.value)
-        else:
-            defect(request, reason)
 
     async def _answer(self, request: GatewayRequest) -> None:
         route = request.route
@@ -121,19 +116,19 @@ class ModelListing(Resource):
         head = request.head
         target = route.upstreamTarget(head.target)
         headers = tuple(pair for pair in self.rules.headers.upstreamHeaders(head) if pair[0].lower() not in CONDITIONAL)
-        last = self._last
-        if last is not None and self.state.isUp is False:
+        last, state = self._last, self.state
+        if last is not None and state.isUp is False:
             self._respond(request, last[1], last[0])
-            self._askBehind(target, headers)
+            self._askBehind(state, target, headers)
             return
         try:
-            held = await self._ask(target, headers)
+            held = await self._ask(state, target, headers)
         except GatewayError:
             if last is None:
                 raise
             self._respond(request, last[1], last[0])
             return
-        listed = self._keep(held)
+        listed = self._keep(state, held)
         if listed is None:
             await self._relay(request, route, held)
         else:
@@ -155,25 +150,30 @@ class ModelListing(Resource):
         if error is not None:
             raise error
 
-    def _keep(self, held: HeldResponse) -> ModelList | None:
-        """Remember an answer, if it is a list."""
+    def _keep(self, state: UpstreamState, held: HeldResponse) -> ModelList | None:
+        """
+        Read an answer, and remember it if it is a list.
+
+        :param state: of the LM Studio that answered. If it is another's turn by now, nothing is remembered of this one.
+        """
         listed = ModelList.read(held.body) if held.code == 200 else None
-        if listed is not None:
+        if listed is not None and state is self.state:
             self._last = self._clock.seconds(), listed
         return listed
 
-    def _askBehind(self, target: bytes, headers: HeaderPairs) -> None:
+    def _askBehind(self, state: UpstreamState, target: bytes, headers: HeaderPairs) -> None:
         """See whether LM Studio is back, for those who come next."""
         now = self._clock.seconds()
         if now >= self._askAgainAt:
             self._askAgainAt = now + PATIENCE_SECONDS
-            asking = Deferred.fromCoroutine(self._ask(target, headers))
-            asking.addCallbacks(self._keep, lambda reason: reason.trap(GatewayError) and None)
+            asking = Deferred.fromCoroutine(self._ask(state, target, headers))
+            asking.addCallbacks(partial(self._keep, state), lambda reason: reason.trap(GatewayError) and None)
 
-    async def _ask(self, target: bytes, headers: HeaderPairs) -> HeldResponse:
+    async def _ask(self, state: UpstreamState, target: bytes, headers: HeaderPairs) -> HeldResponse:
         """
         Ask LM Studio.
 
+        :param state: is told whether it answers.
         :raise GatewayError: it is not there, or took too long.
         """
         asking = Deferred.fromCoroutine(self._hold(self.upstream.send(b"GET", target, headers, None)))
@@ -192,12 +192,12 @@ class ModelListing(Resource):
                 raise
             raise UpstreamSilent(f"LM Studio did not list its models within {patience:g} s.") from None
         except UpstreamUnavailable as error:
-            self.state.failed(error.message)
+            state.failed(error.message)
             raise
         finally:
             if late.active():
                 late.cancel()
-        self.state.answered()
+        state.answered()
         return held
 
     async def _hold(self, sending: Deferred[IResponse]) -> HeldResponse:

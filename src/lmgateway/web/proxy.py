@@ -10,15 +10,13 @@ connection upstream is closed at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeVar
 from urllib.parse import quote
 
 from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -27,7 +25,6 @@ from lmgateway.errors import (
     Forbidden,
     GatewayError,
     InternalError,
-    Unavailable,
     UnsupportedMediaType,
     UpstreamSilent,
     UpstreamUnavailable,
@@ -41,7 +38,7 @@ from lmgateway.policy.routes import Route
 from lmgateway.policy.stream_options import ASKABLE_DIALECTS, WATCHED, UsageAsking, askForUsage, refusesUsage
 from lmgateway.policy.tools import TOOLS, namesServers
 from lmgateway.telemetry.upstreams import UpstreamState
-from lmgateway.web.responses import defect, respondError
+from lmgateway.web.responses import respondFailure
 from lmgateway.web.rules import Rules
 from lmgateway.web.watch import LONGEST_MODEL, ExchangeWatch, Watching
 from lmgateway.wire.answer import holdWhole
@@ -129,17 +126,8 @@ class ProxyResource(Resource):
         answering = Deferred.fromCoroutine(self._answer(request))
         if not answering.called:
             request.notifyDisconnect(answering)
-        answering.addErrback(self._ebAnswer, request)
+        answering.addErrback(partial(respondFailure, request))
         return NOT_DONE_YET
-
-    def _ebAnswer(self, reason: Failure, request: GatewayRequest) -> None:
-        error = reason.value
-        if isinstance(error, GatewayError):
-            respondError(request, error)
-        elif isinstance(error, CancelledError) and not request.ended:
-            respondError(request, Unavailable("This request was cancelled by an administrator.", code="cancelled"))
-        elif not (request.ended and isinstance(error, CancelledError | ConnectionLost)):
-            defect(request, reason)
 
     async def _answer(self, request: GatewayRequest) -> None:
         route = request.route

@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 from klein import Klein
 from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 
-from lmgateway.errors import Fault, GatewayError, InternalError, NotFound, UnsupportedMediaType
+from lmgateway.errors import Fault, GatewayError, InternalError, NotFound, Unavailable, UnsupportedMediaType
 from lmgateway.policy.dialects import ANTHROPIC, DIALECTS, GATEWAY, OPENAI, Dialect
 from lmgateway.wire.request import GatewayRequest
 
@@ -57,6 +58,22 @@ def respondError(request: GatewayRequest, error: GatewayError) -> None:
     request.sendWhole(error.status, _JSON + error.headers, dialectOf(request).errorBody(error))
 
 
+def respondFailure(request: GatewayRequest, reason: Failure) -> None:
+    """
+    Answer with what the making of an answer failed with, if anybody still waits.
+
+    :param reason: the error to tell; that the request was cancelled while its client waited, which an administrator does; or a
+        mistake of ours.
+    """
+    error = reason.value
+    if isinstance(error, GatewayError):
+        respondError(request, error)
+    elif isinstance(error, CancelledError) and not request.ended:
+        respondError(request, Unavailable("This request was cancelled by an administrator.", code="cancelled"))
+    elif not (request.ended and isinstance(error, CancelledError | ConnectionLost)):
+        defect(request, reason)
+
+
 def respondJson(request: GatewayRequest, value: object, status: int = 200) -> None:
     """Answer with a JSON value."""
     if not request.ended:
@@ -82,13 +99,9 @@ def answerErrors(app: Klein) -> None:
     """Have a Klein app's errors answered like all others, tests' apps included."""
 
     def failed(_: object, request: Any, failure: Failure) -> bytes | None:
-        error = failure.value
-        if isinstance(error, GatewayError):
-            respondError(request, error)
-        elif isinstance(error, HTTPException):
+        if isinstance(failure.value, HTTPException):
             return _nothingHere(request)
-        else:
-            defect(request, failure)
+        respondFailure(request, failure)
         return None
 
     app.handle_errors(Exception)(failed)  # type: ignore[arg-type]  # klein's type knows only its own request
@@ -106,6 +119,5 @@ def _nothingHere(request: GatewayRequest) -> bytes:
 
 def defect(request: GatewayRequest, failure: Failure) -> None:
     """Answer a mistake of ours with no more than that it is one; the log has the rest."""
-    if not (failure.check(CancelledError) and request.ended):
-        _log.failure("Defect while answering {requestId}", failure, requestId=request.requestId)
-        respondError(request, InternalError("The gateway made a mistake; its log has the details."))
+    _log.failure("Defect while answering {requestId}", failure, requestId=request.requestId)
+    respondError(request, InternalError("The gateway made a mistake; its log has the details."))
