@@ -66,6 +66,29 @@ class GateTests(SynchronousTestCase):
         answer = MemoryGateway().ask("GET", "/admin/models/activate")
         self.assertEqual((answer.status, answer.header(b"allow")), (405, b"POST"))
 
+    def test_escapedOwnPath(self) -> None:
+        """
+        A path of the gateway's own has one spelling: with anything escaped in it, UTF-8 or not, it is a 404 like any other
+        that does not exist, and is answered at once. Some of these need no key.
+        """
+        gateway = MemoryGateway()
+        for route in ROUTES:
+            if route.kind == "api" and route.name.endswith("*"):
+                for escaped in ("%ff", "%C3%A9", "%20", "x%80/rotate", "%F0%9F%98%80"):
+                    answer = gateway.ask("GET", route.name.replace("*", escaped))
+                    self.assertEqual((answer.status, answer.header(b"content-type")), (404, b"application/json"))
+                    self.assertEqual(gateway.ask("GET", route.name.replace("*", escaped), key=None).status, 401)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_oddHosts(self) -> None:
+        """What Host says decides nothing about where a request leads, not even one that is no name in DNS."""
+        gateway = MemoryGateway()
+        for host in ("a..b", ".", "127.0..0.1:8001", "a" * 64, "xn--a", "_", "~", "-", "a.", "a:", "[::1]:1"):
+            for target in ("/health", "/ca.crt", "/admin/keys/x", "/debug/status", "/metrics", "/dashboard"):
+                answer = gateway.ask("GET", target, headers={"Host": host})
+                self.assertIn(answer.status, {200, 404}, (host, target))
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_address(self) -> None:
         """An address that is not allowed gets a 403 before anything else is looked at, sound head or not."""
         gateway = MemoryGateway(settingsOf({"IP_ALLOWLIST": "10.0.0.0/8"}))

@@ -5,7 +5,7 @@ What there is: every path of the gateway, with who may ask it, in one table. Wha
 A route is found once, from the bytes of the request target, and everything else goes by it: scope, injection, dialect, log.
 Paths that go to LM Studio are matched as LM Studio's Express matches them, without regard to case or a trailing slash:
 it serves ``/API/v1/models/LOAD/`` as it serves ``/api/v1/models/load``, so that must need an admin too. The gateway's
-own paths have one spelling.
+own paths have one spelling, in which nothing is escaped.
 """
 
 from __future__ import annotations
@@ -200,5 +200,6 @@ class RouteTable:
             return route
         for prefix, row in self._prefixes:
             if (path if row.kind == "api" else folded).startswith(prefix):
-                return row
+                # Klein would answer what is not UTF-8 in its own way, and other escapes as what they stand for.
+                return None if row.kind == "api" and b"%" in path else row
         return None
