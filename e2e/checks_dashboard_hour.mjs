@@ -66,7 +66,8 @@ const begin = performance.now();
 for (let minute = 1; minute <= MINUTES; minute += 1) {
   for (const [index, view] of VIEWS.entries()) {
     await page.evaluate((each) => { location.hash = `#/${each}`; }, view);
-    await page.waitForSelector(`.view.${view}`);
+    // No handle of an element is taken: it would keep the view from being collected.
+    await page.waitForFunction((each) => document.querySelector(`.view.${each}`) !== null, {}, view);
     await pause(begin + (minute - 1 + (index + 1) / VIEWS.length) * MINUTE_MS - performance.now());
   }
   const taken = await sample(minute);
