@@ -29,7 +29,7 @@ NOW: dict[str, Any] = {
             "requestId": "req_1",
             "status": 200,
             "timeMs": 12.5,
-            "timestamp": "2027-01-15T08:00:00.000+00:00",
+            "timestamp": "2027-01-15T08:00:00.000Z",
             "tokenUsage": {"promptTokens": 3, "completionTokens": 4, "totalTokens": 7},
         },
         {"requestId": "req_2", "status": None, "timeMs": 1.0, "timestamp": "2027-01-15T08:00:01", "tokenUsage": None},
@@ -64,7 +64,7 @@ class StatusTests(SynchronousTestCase):
                 "",
                 "last requests",
                 "ended status ms prompt completion request",
-                "2027-01-15T08:00:00.000+00:00 200 12.5 3 4 req_1",
+                "2027-01-15T08:00:00.000Z 200 12.5 3 4 req_1",
                 "2027-01-15T08:00:01 - 1.0 - - req_2",
             ],
         )

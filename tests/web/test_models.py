@@ -281,7 +281,7 @@ class LoadTests(ModelsTestCase):
             "type": "model_load",
             "modelKey": "m",
             "progress": 25.0,
-            "startedAt": "2027-01-15T08:00:00.000+00:00",
+            "startedAt": "2027-01-15T08:00:00.000Z",
         }
         self.assertEqual(told["currentOperation"], operation)
         self.assertEqual(self.gateway.ask("GET", "/debug/metrics").json()["currentOperation"], operation)

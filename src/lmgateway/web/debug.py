@@ -7,8 +7,9 @@ The events have a module of their own, :mod:`lmgateway.web.feed`.
 
 from __future__ import annotations
 
+import os
 import platform
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from importlib.metadata import version
 from math import nan
 from pathlib import Path
@@ -18,14 +19,16 @@ from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 
 from lmgateway.errors import BadRequest, Conflict, Forbidden, NotFound
-from lmgateway.exchange import Exchange, TokenUsage
+from lmgateway.exchange import Exchange
 from lmgateway.message import Scope
 from lmgateway.policy.acts import ActDetails
 from lmgateway.studio.service import ModelService
 from lmgateway.telemetry.captures import Captures, curlOf, harOf
+from lmgateway.telemetry.events import usageData
 from lmgateway.telemetry.exchanges import Exchanges
 from lmgateway.telemetry.exposition import Exposition
 from lmgateway.telemetry.history import History
+from lmgateway.telemetry.journal import isoTime
 from lmgateway.telemetry.metrics import Metrics
 from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.web.models import activeOf
@@ -232,7 +235,7 @@ class DebugApi:
                 "status": each.status,
                 "timeMs": each.totalTimeMs(each.endedAt),
                 "timestamp": isoTime(each.endedAt),
-                "tokenUsage": usageOf(each.usage),
+                "tokenUsage": usageData(each.usage),
             }
             for each in reversed(last)
         ]
@@ -264,28 +267,11 @@ def describe(exchange: Exchange, now: float) -> dict[str, Any]:
         "ending": exchange.ending,
         "error": exchange.error,
         "finishReason": exchange.finishReason,
-        "tokenUsage": usageOf(exchange.usage),
+        "tokenUsage": usageData(exchange.usage),
         "tokensPerSecond": exchange.tokensPerSecond,
         "bytesIn": exchange.bytesIn,
         "bytesOut": exchange.bytesOut,
     }
-
-
-def usageOf(usage: TokenUsage | None) -> dict[str, Any] | None:
-    """Give token counts as the contract has them."""
-    if usage is None:
-        return None
-    told: dict[str, Any] = {
-        "promptTokens": usage.promptTokens,
-        "completionTokens": usage.completionTokens,
-        "totalTokens": usage.totalTokens,
-    }
-    return {**told, "estimated": True} if usage.estimated else told
-
-
-def isoTime(moment: float) -> str:
-    """Write a Unix time as ISO 8601, in UTC."""
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
 
 
 def residentMegabytes() -> float | None:
@@ -294,7 +280,7 @@ def residentMegabytes() -> float | None:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
         return None
-    return round(pages * 4096 / 1e6, 1)
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
 
 
 def _isAdmin(request: Any) -> bool:
