@@ -1,47 +1,18 @@
 /**
  * The dashboard in a Chromium: its main paths, hostile names, axe-core on each view, 500 events a second.
  *
- * Run by dashboard.py, which starts and stops the gateway for it: a line "@stop" or "@start" on standard output asks for that,
- * and a line on standard input tells that it is done.
+ * Run by dashboard.py.
  */
 
-import { createRequire } from 'node:module';
-import { createInterface } from 'node:readline';
+import { ask, BASE, check, finish, hold, KEY, launch, openTab, pause, WAIT_MS } from './browser.mjs';
 
-const require = createRequire(`${process.cwd()}/`);
-const puppeteer = require('puppeteer-core');
-const { source: AXE } = require('axe-core');
-
-const { E2E_BASE: BASE, E2E_KEY: KEY, E2E_CHROMIUM: CHROMIUM, E2E_SHOTS: SHOTS } = process.env;
 const MODEL = 'qwen/qwen3-8b';
 const OTHER = 'google/gemma-3-4b';
 const HOSTILE = '<img src=x onerror="window.pwned=1">';
 const VIEWS = ['now', 'models', 'events', 'charts', 'keys', 'connect'];
-const WAIT_MS = 20_000;
 const SECONDS_OF_LOAD = 6;
 const EVENTS_PER_SECOND = 500;
 const LONGEST_FRAME_MS = 100;
-
-const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-const ask = async (what) => {
-  console.log(`@${what}`);
-  await answers.next();
-};
-
-let failed = 0;
-async function check(sentence, act) {
-  try {
-    const more = await act();
-    console.log(`ok    dashboard: ${sentence}${typeof more === 'string' ? ` (${more})` : ''}`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAIL  dashboard: ${sentence}\n      ${String(error?.message ?? error).slice(0, 1500)}`);
-  }
-}
-
-function hold(isTrue, what) {
-  if (!isTrue) throw new Error(what);
-}
 
 const chat = (body) =>
   fetch(`${BASE}/v1/chat/completions`, {
@@ -50,13 +21,12 @@ const chat = (body) =>
     body: JSON.stringify({ model: MODEL, messages: [{ role: 'user', content: `Hello ${HOSTILE}` }], ...body }),
   });
 
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const browser = await puppeteer.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', '--disable-gpu'] });
-const page = await browser.newPage();
+const browser = await launch();
 /** What the console must not have; that a call is refused is told there by the browser itself. @type {string[]} */
 const troubles = [];
 const outside = [];
 let isAway = false;
+const { page, text, until, says, silent, press, go, fill, shoot, wide, axe } = await openTab(browser);
 page.on('console', (message) => {
   if (message.type() !== 'error' && message.type() !== 'warn') return;
   if (message.text().startsWith('Failed to load resource') && (isAway || /\/(dashboard\/session|admin\/models\/unload|admin\/audit|debug\/requests\/)/.test(message.location().url ?? ''))) return;
@@ -70,38 +40,6 @@ await page.evaluateOnNewDocument(() => {
   window.violations = [];
   document.addEventListener('securitypolicyviolation', (event) => window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
 });
-await page.setViewport({ width: 1280, height: 900 });
-
-const text = () => page.evaluate(() => document.body.innerText);
-const until = (what, fits, ...args) =>
-  page.waitForFunction(fits, { timeout: WAIT_MS, polling: 50 }, ...args).catch(async () => {
-    throw new Error(`${what}; the page says: ${(await text()).slice(0, 600)}`);
-  });
-const says = (words) => until(`"${words}" was not shown`, (each) => document.body.innerText.includes(each), words);
-const silent = (words) => until(`"${words}" stayed`, (each) => !document.body.innerText.includes(each), words);
-async function press(name, within = 'body') {
-  await until(`no button "${name}"`, (each, place) => [...document.querySelectorAll(`${place} button`)].some((one) => (one.getAttribute('aria-label') ?? one.textContent) === each && !one.disabled), name, within);
-  await page.evaluate((each, place) => [...document.querySelectorAll(`${place} button`)].find((one) => (one.getAttribute('aria-label') ?? one.textContent) === each).click(), name, within);
-}
-async function go(view) {
-  await page.evaluate((each) => { location.hash = `#/${each}`; }, view);
-  await until(`the view ${view} did not come`, (each) => document.querySelector(`.view.${each}`) !== null && !document.querySelector('.notice.loading'), view);
-}
-async function fill(name, value) {
-  await page.waitForSelector(`dialog [name="${name}"]`, { timeout: WAIT_MS });
-  await page.evaluate((each, text) => {
-    for (const details of document.querySelectorAll('dialog details')) details.open = true;
-    const control = document.querySelector(`dialog [name="${each}"]`);
-    control.value = text;
-  }, name, value);
-}
-async function shoot(name, width = 1280, scheme = 'light') {
-  await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }]);
-  await page.setViewport({ width, height: width < 700 ? 780 : width > 2000 ? 1440 : 900 });
-  await pause(350);
-  if (SHOTS) await page.screenshot({ path: `${SHOTS}/${name}-${width}-${scheme}.png`, fullPage: width < 2000 });
-}
-const wide = () => page.setViewport({ width: 1280, height: 900 });
 
 await check('refuses a wrong key, and says so', async () => {
   const begin = performance.now();
@@ -272,9 +210,7 @@ for (const scheme of ['light', 'dark']) {
       await go(view);
       for (const width of [360, 1280]) {
         await shoot(`axe-${view}`, width, scheme);
-        await page.evaluate(AXE);
-        const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
-        found.push(...violations.map((each) => `${view} ${width}: ${each.id}: ${each.nodes.map((node) => `${node.html.slice(0, 160)} ${node.failureSummary?.slice(0, 200)}`).slice(0, 2).join(' | ')}`));
+        found.push(...(await axe(`${view} ${width}`)));
         const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
         if (overflow > 0) found.push(`${view} ${width}: wider than the window by ${overflow} px`);
       }
@@ -351,5 +287,4 @@ await check('nothing broke its policy, nothing left the machine, no name was run
   const { violations, pwned } = await page.evaluate(() => ({ violations: window.violations, pwned: window.pwned }));
   hold(violations.length === 0 && pwned === undefined && outside.length === 0 && troubles.length === 0, JSON.stringify({ violations, pwned, outside, troubles }));
 });
-await browser.close();
-process.exit(failed ? 1 : 0);
+await finish(browser);
