@@ -8,9 +8,9 @@ from contextlib import closing
 from ipaddress import ip_address
 from typing import Any
 
+from lmgateway.configuration.listeners import hasOwnTls
 from lmgateway.gateway import Gateway, StartError
 from lmgateway.interfaces import IUpstream
-from lmgateway.listeners import hasOwnTls
 from lmgateway.policy.authentication import digestOf
 from lmgateway.settings import loadSettings
 from lmgateway.state import StateStore

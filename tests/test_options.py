@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lmgateway.configuration.table import SPECS
 from lmgateway.options import Options
 from lmgateway.settings import SettingsError
-from lmgateway.specs import SPECS
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import CertificateBuilder, Name, NameAttribute, random_serial_number
 from cryptography.x509.oid import NameOID
+from lmgateway.configuration.listeners import isPlainBeyondLoopback, wantsTls
 from lmgateway.gateway import Gateway, StartError
-from lmgateway.listeners import isPlainBeyondLoopback, wantsTls
 from lmgateway.message import Scope
 from lmgateway.settings import Settings, SettingsError, loadSettings
 from lmgateway.state import StateStore

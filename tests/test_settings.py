@@ -10,8 +10,10 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from lmgateway.configuration.listeners import PRIVATE_RANGES
+from lmgateway.configuration.spec import Spec
+from lmgateway.configuration.table import SPECS
 from lmgateway.settings import Section, Settings, SettingsError, loadSettings, valueOf
-from lmgateway.specs import PRIVATE_RANGES, SPECS, Spec
 from msgspec.structs import replace
 from rich.console import Console
 from rich.pretty import Pretty

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from lmgateway.configuration.table import SPECS
 from lmgateway.settings import Settings, valueOf
-from lmgateway.specs import SPECS
 
 
 class Changes(Struct, frozen=True):

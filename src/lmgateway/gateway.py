@@ -26,10 +26,9 @@ from twisted.web.resource import IResource
 
 from lmgateway.assembly import Assembly
 from lmgateway.audit import AuditEntry, AuditFailed
+from lmgateway.configuration.listeners import defaultAllow, hasOwnTls, wantsTls, withBacklog
 from lmgateway.errors import Unavailable
-from lmgateway.listeners import hasOwnTls, wantsTls, withBacklog
 from lmgateway.settings import Settings
-from lmgateway.specs import defaultAllow
 from lmgateway.state import StateStore
 from lmgateway.statefile import StateError
 from lmgateway.telemetry.accesslog import AccessRecord

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_options -*-
 """
-The options of ``twistd lmgateway``: one for each row of :mod:`lmgateway.specs` that names one, and two for files.
+The options of ``twistd lmgateway``: one for each row of :mod:`lmgateway.configuration.table` that names one, and two for files.
 
 No option takes a secret itself: everybody on the machine can read a command line.
 """
@@ -13,8 +13,9 @@ from pathlib import Path
 
 from twisted.python import usage
 
+from lmgateway.configuration.spec import Spec
+from lmgateway.configuration.table import SPECS
 from lmgateway.settings import Settings, SettingsError, loadSettings
-from lmgateway.specs import SPECS, Spec
 
 
 def _describe(spec: Spec) -> str:

@@ -3,7 +3,7 @@
 Files, variables and options to frozen :class:`Settings`, or a :class:`SettingsError` of one line that names the key.
 
 Three layers, each overriding the one before: the TOML file, the environment, the options. What a setting may be stands
-in :mod:`lmgateway.specs`, and nowhere else.
+in :mod:`lmgateway.configuration.table`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from lmgateway.layers import Given, Layer, environmentFileLayer, environmentLayer, fileLayer, optionLayer
-from lmgateway.listeners import isPlainBeyondLoopback, reachesBeyondLoopback
+from lmgateway.configuration.layers import Given, Layer, environmentFileLayer, environmentLayer, fileLayer, optionLayer
+from lmgateway.configuration.listeners import isPlainBeyondLoopback, listenersOf, reachesBeyondLoopback
+from lmgateway.configuration.table import SPECS
+from lmgateway.configuration.units import SettingsError
 from lmgateway.policy.completion import Alias, ModelDefaults
-from lmgateway.specs import SPECS, listenersOf
-from lmgateway.units import SettingsError
 
 __all__ = [
     "AccessSettings",

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lmgateway.cli import main
 from lmgateway.commands.check import renderJson, renderPlain, renderTable, rowsOf, warningsOf
+from lmgateway.configuration.table import SPECS
 from lmgateway.settings import Settings, loadSettings
-from lmgateway.specs import SPECS
 from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 

@@ -22,9 +22,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from lmgateway.commands.run import Found, adapt, curlLine, findUpstream, greeting, lanListener, modelOf, run
+from lmgateway.configuration.listeners import PRIVATE_RANGES
 from lmgateway.gateway import Announcement
 from lmgateway.settings import Settings, loadSettings
-from lmgateway.specs import PRIVATE_RANGES
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 

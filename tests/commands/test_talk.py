@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 from lmgateway.commands.talk import Place, TalkError, asksGateway, findPlace, jsonText, messageOf, readJson, urlOf
-from lmgateway.listeners import describe
-from lmgateway.units import SettingsError
+from lmgateway.configuration.listeners import describe
+from lmgateway.configuration.units import SettingsError
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.commands.little import NO_SETTINGS, LittleGateway, Said, error, json200

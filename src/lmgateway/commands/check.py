@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lmgateway.configuration.table import SPECS
+from lmgateway.configuration.units import oneLine
 from lmgateway.policy.addresses import EVERYBODY
 from lmgateway.settings import Settings, SettingsError, loadSettings, valueOf
-from lmgateway.specs import SPECS
-from lmgateway.units import oneLine
 
 
 class Row(Struct, frozen=True):

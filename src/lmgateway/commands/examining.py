@@ -25,8 +25,8 @@ from urllib.parse import urlsplit
 from lmgateway.audit import AUDIT_FILE
 from lmgateway.commands.check import warningsOf
 from lmgateway.commands.talk import Place, TalkError
-from lmgateway.descriptors import connectionsWithin
-from lmgateway.listeners import isLoopback, splitDescription, wantsTls
+from lmgateway.configuration.descriptors import connectionsWithin
+from lmgateway.configuration.listeners import isLoopback, splitDescription, wantsTls
 from lmgateway.policy.diagnosis import (
     Finding,
     Seen,

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from lmgateway.commands.keystore import IKeys, asksKeys
 from lmgateway.commands.talk import TalkError, jsonText, openConsole
+from lmgateway.configuration.units import SettingsError, parseDuration
 from lmgateway.message import Scope
 from lmgateway.telemetry.accesslog import printable
-from lmgateway.units import SettingsError, parseDuration
 
 _DAY = 86_400
 _COUNT = click.IntRange(1)

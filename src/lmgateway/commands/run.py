@@ -30,12 +30,12 @@ from twisted.python.usage import UsageError
 
 from lmgateway import __version__
 from lmgateway.commands.tls import LAN_PORT
+from lmgateway.configuration.listeners import defaultAllow, describe
+from lmgateway.configuration.table import SPECS
 from lmgateway.gateway import Announcement
-from lmgateway.listeners import describe
 from lmgateway.logs import streamOutput
 from lmgateway.options import Options
 from lmgateway.settings import Settings, UpstreamSettings
-from lmgateway.specs import SPECS, defaultAllow
 from lmgateway.tls.addresses import interfaceAddresses, lanAddresses
 
 ASK_SECONDS = 2.0

@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 import click
 from rich.console import Console
 
-from lmgateway.kinds import Kind, PemBundle, Secret
-from lmgateway.listeners import isLoopback, splitDescription, wantsTls
-from lmgateway.places import BaseUrl
+from lmgateway.configuration.kinds import Kind, PemBundle, Secret
+from lmgateway.configuration.listeners import isLoopback, splitDescription, wantsTls
+from lmgateway.configuration.places import BaseUrl
 from lmgateway.policy.authentication import KeyForm, checkKeyForm
 from lmgateway.settings import Settings, SettingsError, loadSettings
 from lmgateway.telemetry.accesslog import printable

@@ -18,7 +18,7 @@ import click
 import segno
 from cryptography import x509
 
-from lmgateway.listeners import hasOwnTls, splitDescription, wantsTls
+from lmgateway.configuration.listeners import hasOwnTls, splitDescription, wantsTls
 from lmgateway.settings import Settings, SettingsError, loadSettings
 from lmgateway.tls.addresses import Subjects, machineSubjects
 from lmgateway.tls.authority import Pair, TlsError, fingerprintOf, mayVouchFor, subjectsIn

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lmgateway.commands.talk import Place, TalkError, asksGateway, jsonText, openConsole
+from lmgateway.configuration.units import oneLine
 from lmgateway.telemetry.accesslog import printable
-from lmgateway.units import oneLine
 
 _HEADINGS = {
     "requests": "requests",

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
+from lmgateway.configuration.units import SettingsError
 from lmgateway.tls.addresses import LOOPBACK_NAME, MULTICAST_DOMAIN, Subjects
-from lmgateway.units import SettingsError
 
 AUTHORITY_LIFE = timedelta(days=3652)
 """Ten years: trusting it is work for people, on each of their machines."""

@@ -7,8 +7,8 @@ from ipaddress import ip_network
 
 from hypothesis import given
 from hypothesis import strategies as st
-from lmgateway.places import BaseUrl, Endpoint, Host, Network
-from lmgateway.units import SettingsError
+from lmgateway.configuration.places import BaseUrl, Endpoint, Host, Network
+from lmgateway.configuration.units import SettingsError
 from twisted.trial.unittest import SynchronousTestCase
 
 

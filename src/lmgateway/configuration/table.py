@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_specs -*-
+# -*- test-case-name: tests.configuration.test_table -*-
 """
 The one table of all settings: what each is called in the file, in the environment and on the command line, what it may
 be, what it is when nobody says, and what it means.
@@ -9,66 +9,17 @@ from here; a new setting is a row here and a field in :mod:`lmgateway.settings`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
 from platformdirs import user_state_dir
 
-from lmgateway.descriptors import mostConnections
-from lmgateway.kinds import Choice, Duration, Flag, Kind, Many, Name, Path, PemBundle, Secret, Size, Whole
-from lmgateway.listeners import describe, reachesBeyondLoopback
-from lmgateway.model_kinds import Aliases, Models
-from lmgateway.places import BaseUrl, Endpoint, Host, HostName, HostOrAddress, Network, Origin
-from lmgateway.policy.addresses import EVERYBODY
-
-PRIVATE_RANGES = (
-    "127.0.0.0/8",
-    "::1",
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "169.254.0.0/16",
-    "fe80::/10",
-    "fc00::/7",
-)
-"""Loopback, RFC 1918, link-local (RFC 3927, RFC 4291) and unique local (RFC 4193) addresses."""
-
-
-class Spec(Struct, frozen=True):
-    """
-    One setting.
-
-    :param key: its section and its name, as in ``limits.maxBody``.
-    :param kind: what it may be.
-    :param default: its value when nobody says; or what computes it from the values of the settings above it, by key.
-    :param meaning: for people.
-    :param variable: its environment variable, if it has one.
-    :param option: its long option, without the dashes, if it has one. A secret's takes the name of a file.
-    :param defaultMeaning: for people, where the default is computed.
-    """
-
-    key: str
-    kind: Kind
-    default: Any
-    meaning: str
-    variable: str | None = None
-    option: str | None = None
-    defaultMeaning: str | None = None
-
-    def defaultFor(self, values: Mapping[str, Any]) -> Any:
-        """The default, given the values of the settings above."""
-        return self.default(values) if callable(self.default) else self.default
-
-
-def listenersOf(host: str, port: int, endpoints: tuple[str, ...]) -> tuple[str, ...]:
-    """The endpoint strings to listen on: those that were given, else the one of ``host`` and ``port``."""
-    return endpoints or (describe(host, port),)
-
-
-def defaultAllow(listeners: Iterable[str]) -> tuple[str, ...]:
-    """Who may connect when nobody says: to listeners that only this machine can reach everybody, else the private ranges."""
-    return PRIVATE_RANGES if any(map(reachesBeyondLoopback, listeners)) else (EVERYBODY,)
+from lmgateway.configuration.descriptors import mostConnections
+from lmgateway.configuration.kinds import Choice, Duration, Flag, Many, Name, Path, PemBundle, Secret, Size, Whole
+from lmgateway.configuration.listeners import defaultAllow, listenersOf
+from lmgateway.configuration.model_kinds import Aliases, Models
+from lmgateway.configuration.places import BaseUrl, Endpoint, Host, HostName, HostOrAddress, Network, Origin
+from lmgateway.configuration.spec import Spec
 
 
 def _defaultAllow(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -431,26 +382,3 @@ SPECS: tuple[Spec, ...] = (
     *_MODELS,
 )
 """Every setting, in the order that ``lmgateway check`` shows them."""
-
-
-def referenceTable() -> str:
-    """The table of all settings in ``docs/configuration.md``, in Markdown."""
-    rows = [("key", "variable", "option", "default", "allowed", "meaning"), ("---",) * 6, *map(_referenceRow, SPECS)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _referenceRow(spec: Spec) -> tuple[str, ...]:
-    return (
-        f"`{spec.key}`",
-        f"`{spec.variable}`" if spec.variable else "",
-        f"`--{spec.option}`" if spec.option else "",
-        spec.defaultMeaning or _referenceDefault(spec),
-        spec.kind.allowed,
-        spec.meaning,
-    )
-
-
-def _referenceDefault(spec: Spec) -> str:
-    if spec.default is None or spec.default == ():
-        return "none"
-    return f"`{str(spec.kind.format(spec.default)).lower()}`"

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_layers -*-
+# -*- test-case-name: tests.configuration.test_layers -*-
 """
 The layers that settings come from: the TOML file, the environment (with an ``.env`` file below it), the options.
 
@@ -18,8 +18,9 @@ from typing import Any
 from dotenv.parser import Binding, parse_stream
 from msgspec import Struct
 
-from lmgateway.specs import SPECS, Spec
-from lmgateway.units import SettingsError
+from lmgateway.configuration.spec import Spec
+from lmgateway.configuration.table import SPECS
+from lmgateway.configuration.units import SettingsError
 
 _BY_KEY = {spec.key: spec for spec in SPECS}
 _LONGEST_SECRET_FILE = 65536

@@ -6,9 +6,9 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from lmgateway.model_kinds import Aliases, Models
+from lmgateway.configuration.model_kinds import Aliases, Models
+from lmgateway.configuration.units import SettingsError
 from lmgateway.policy.completion import Alias, ModelDefaults
-from lmgateway.units import SettingsError
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.tomltext import TEXTS, TOML_VALUES

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_descriptors -*-
+# -*- test-case-name: tests.configuration.test_descriptors -*-
 """
 How many connections this process can have open: what the operating system says, before a client finds out.
 """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_model_kinds -*-
+# -*- test-case-name: tests.configuration.test_model_kinds -*-
 """
 The two tables of the settings that have names of their own for keys: ``[aliases]`` and ``[models."KEY"]``.
 """
@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from lmgateway.kinds import Kind
+from lmgateway.configuration.kinds import Kind
+from lmgateway.configuration.units import SettingsError
 from lmgateway.policy.completion import Alias, ModelDefaults
 from lmgateway.policy.inference import DEFAULT_INFERENCE, Check, Fault, Path, members, name
 from lmgateway.policy.loading import checkLoadConfig
-from lmgateway.units import SettingsError
 
 _INFERENCE = members(DEFAULT_INFERENCE)
 _ALIAS = members({"model": name, "defaultInference": _INFERENCE}, ["model"])

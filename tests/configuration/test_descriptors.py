@@ -6,7 +6,7 @@ import resource
 
 from hypothesis import given
 from hypothesis import strategies as st
-from lmgateway.descriptors import FEWEST, MOST, RESERVED, connectionsWithin, mostConnections
+from lmgateway.configuration.descriptors import FEWEST, MOST, RESERVED, connectionsWithin, mostConnections
 from twisted.trial.unittest import SynchronousTestCase
 
 

@@ -1,9 +1,9 @@
-# -*- test-case-name: tests.test_kinds -*-
+# -*- test-case-name: tests.configuration.test_kinds -*-
 """
 The kinds of values that settings have: how each is read from the file, from a variable and from an option, what is
 allowed, and how it is written again.
 
-A kind refuses with :class:`~lmgateway.units.SettingsError`, saying only what is wrong; :mod:`lmgateway.layers` adds where.
+A kind refuses with :class:`~lmgateway.configuration.units.SettingsError`, saying only what is wrong; :mod:`lmgateway.configuration.layers` adds where.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import ssl
 from typing import Any
 
-from lmgateway.units import SettingsError, formatDuration, formatSize, parseDuration, parseSize
+from lmgateway.configuration.units import SettingsError, formatDuration, formatSize, parseDuration, parseSize
 
 _SHOWN = 60
 """How many characters of a refused value an error message shows."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from lmgateway.listeners import (
+from lmgateway.configuration.listeners import (
     BACKLOG,
     checkDescription,
     describe,
     isLoopback,
+    listenersOf,
     reachesBeyondLoopback,
     splitDescription,
     withBacklog,
 )
-from lmgateway.units import SettingsError
+from lmgateway.configuration.units import SettingsError
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
@@ -148,6 +149,11 @@ class DescribeTests(SynchronousTestCase):
         backslashes = len(text) - len(text.rstrip("\\"))
         assume(backslashes % 2 == 0)
         splitDescription(text)
+
+    def test_endpointsReplaceHost(self) -> None:
+        """Endpoints are listened on instead of host and port, not beside them."""
+        self.assertEqual(listenersOf("127.0.0.1", 1, ()), ("tcp:1:interface=127.0.0.1",))
+        self.assertEqual(listenersOf("127.0.0.1", 1, ("tcp:2", "tcp:3")), ("tcp:2", "tcp:3"))
 
 
 def escape(text: str) -> str:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_units -*-
+# -*- test-case-name: tests.configuration.test_units -*-
 """
 Durations and sizes as people write them: ``"30s"``, ``"256MB"``. And the one exception of everything to do with settings.
 

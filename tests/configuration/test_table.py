@@ -1,19 +1,10 @@
-"""The table of settings: complete, consistent, and the same as in the documentation."""
+"""The table of settings: complete and consistent."""
 
 from __future__ import annotations
 
-import os
-import re
-import tomllib
-from pathlib import Path
-
-from lmgateway.layers import fileLayer
-from lmgateway.specs import PRIVATE_RANGES, SPECS, listenersOf, referenceTable
+from lmgateway.configuration.listeners import PRIVATE_RANGES
+from lmgateway.configuration.table import SPECS
 from twisted.trial.unittest import SynchronousTestCase
-
-from tests.folders import temporaryFolder
-
-DOCUMENTATION = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text("utf-8")
 
 CONTRACT = {
     "LMSTUDIO_BASE_URL": "http://127.0.0.1:1234",
@@ -75,37 +66,3 @@ class SpecTests(SynchronousTestCase):
         ):
             values = {"listen.host": host, "listen.port": 1, "listen.endpoints": endpoints}
             self.assertEqual(allow.defaultFor(values), wanted)
-
-    def test_endpointsReplaceHost(self) -> None:
-        """Endpoints are listened on instead of host and port, not beside them."""
-        self.assertEqual(listenersOf("127.0.0.1", 1, ()), ("tcp:1:interface=127.0.0.1",))
-        self.assertEqual(listenersOf("127.0.0.1", 1, ("tcp:2", "tcp:3")), ("tcp:2", "tcp:3"))
-
-
-class DocumentationTests(SynchronousTestCase):
-    def test_table(self) -> None:
-        """The documentation holds the table of all settings as it is; if not, paste what referenceTable() returns."""
-        self.assertIn(referenceTable(), DOCUMENTATION)
-
-    def test_rows(self) -> None:
-        """The table has a row for each setting with its key, variable and option."""
-        for spec, row in zip(SPECS, referenceTable().splitlines()[2:], strict=True):
-            for name in (spec.key, spec.variable, spec.option and f"--{spec.option}"):
-                self.assertIn(f"`{name}`" if name else "", row)
-            self.assertEqual(row.count("|"), 7)
-
-    def test_examples(self) -> None:
-        """Every TOML example in the documentation is accepted as it stands."""
-        folder = temporaryFolder(self)
-        examples = re.findall(r"```toml\n(.*?)```", DOCUMENTATION, re.DOTALL)
-        self.assertTrue(examples)
-        for example in examples:
-            (folder / "lmgateway.toml").write_text(example, "utf-8")
-            (folder / "key").write_text("documented-key\n", "utf-8")
-            layer = fileLayer("lmgateway.toml", os.fspath(folder))
-            keys = {
-                name if name in {"aliases", "models"} else f"{name}.{key.removesuffix('File')}"
-                for name, table in tomllib.loads(example).items()
-                for key in table
-            }
-            self.assertEqual(set(layer), keys)

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_places -*-
+# -*- test-case-name: tests.configuration.test_places -*-
 """
 The kinds of values that name a place on a network: what to connect to, what to listen on, who may connect.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from ipaddress import IPv6Address, ip_address
 
-from lmgateway.kinds import Kind
-from lmgateway.listeners import checkDescription
+from lmgateway.configuration.kinds import Kind
+from lmgateway.configuration.listeners import checkDescription
+from lmgateway.configuration.units import SettingsError
 from lmgateway.policy.addresses import EVERYBODY, parseNetwork
-from lmgateway.units import SettingsError
 
 _HOST_NAME = re.compile(
     r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE | re.ASCII

@@ -6,8 +6,8 @@ import contextlib
 
 from hypothesis import given
 from hypothesis import strategies as st
-from lmgateway.kinds import Choice, Duration, Flag, Many, Path, PemBundle, Secret, Size, Whole
-from lmgateway.units import SettingsError, formatDuration, formatSize
+from lmgateway.configuration.kinds import Choice, Duration, Flag, Many, Path, PemBundle, Secret, Size, Whole
+from lmgateway.configuration.units import SettingsError, formatDuration, formatSize
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.folders import selfSigned, temporaryFolder

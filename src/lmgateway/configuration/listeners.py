@@ -1,20 +1,22 @@
-# -*- test-case-name: tests.test_listeners -*-
+# -*- test-case-name: tests.configuration.test_listeners -*-
 """
-Twisted endpoint strings: what is wrong with one, and whether it reaches beyond this machine. Nothing is opened.
+Where to listen, as Twisted endpoint strings: what is wrong with one, whether it reaches beyond this machine, and who may connect
+then. Nothing is opened.
 
 How they are written: https://docs.twisted.org/en/stable/core/howto/endpoints.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IStreamServerEndpointStringParser
 from twisted.plugin import getPlugins
 
-from lmgateway.units import SettingsError
+from lmgateway.configuration.units import SettingsError
+from lmgateway.policy.addresses import EVERYBODY
 
 _PORT_POSITION = {"tcp": 0, "tcp6": 0, "ssl": 0, "tls": 1}
 """Where a port stands among the arguments. These types are also those that take ``interface=``."""
@@ -37,6 +39,19 @@ try again after a second.
 
 _WITH_BACKLOG = frozenset({"tcp", "tcp6", "ssl", "unix"})
 """Types that take ``backlog=``."""
+
+
+PRIVATE_RANGES = (
+    "127.0.0.0/8",
+    "::1",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "fe80::/10",
+    "fc00::/7",
+)
+"""Loopback, RFC 1918, link-local (RFC 3927, RFC 4291) and unique local (RFC 4193) addresses."""
 
 
 def isLoopback(host: str) -> bool:
@@ -75,6 +90,16 @@ def reachesBeyondLoopback(description: str) -> bool:
     if kind == "unix":
         return False
     return kind not in _PORT_POSITION or not isLoopback(named.get("interface", ""))
+
+
+def listenersOf(host: str, port: int, endpoints: tuple[str, ...]) -> tuple[str, ...]:
+    """The endpoint strings to listen on: those that were given, else the one of ``host`` and ``port``."""
+    return endpoints or (describe(host, port),)
+
+
+def defaultAllow(listeners: Iterable[str]) -> tuple[str, ...]:
+    """Who may connect when nobody says: to listeners that only this machine can reach everybody, else the private ranges."""
+    return PRIVATE_RANGES if any(map(reachesBeyondLoopback, listeners)) else (EVERYBODY,)
 
 
 def hasOwnTls(description: str) -> bool:

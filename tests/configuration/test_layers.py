@@ -8,9 +8,10 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from lmgateway.layers import Layer, environmentFileLayer, environmentLayer, fileLayer, optionLayer
-from lmgateway.specs import SPECS, Spec
-from lmgateway.units import SettingsError
+from lmgateway.configuration.layers import Layer, environmentFileLayer, environmentLayer, fileLayer, optionLayer
+from lmgateway.configuration.spec import Spec
+from lmgateway.configuration.table import SPECS
+from lmgateway.configuration.units import SettingsError
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.folders import temporaryFolder

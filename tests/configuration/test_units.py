@@ -6,7 +6,7 @@ import contextlib
 
 from hypothesis import given
 from hypothesis import strategies as st
-from lmgateway.units import SettingsError, formatDuration, formatSize, oneLine, parseDuration, parseSize
+from lmgateway.configuration.units import SettingsError, formatDuration, formatSize, oneLine, parseDuration, parseSize
 from twisted.trial.unittest import SynchronousTestCase
 
 
