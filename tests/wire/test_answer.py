@@ -216,6 +216,15 @@ class Answers:
         self.assertFalse(response.headers.hasHeader(b"Link"))
         self.assertWhole(collected, b"ok")
 
+    def test_whiteSpace(self) -> None:
+        """White space around a value is none of it, be it in front or behind, and is not passed on."""
+        sent = self.send()
+        self.peer.say(b"HTTP/1.1 200 OK\r\nX-A: \t a b\t \r\nX-B:  \r\nX-C:c\r\nContent-Length: 2 \r\n\r\nok")
+        response, collected = self.answered(sent)
+        told = {name: response.headers.getRawHeaders(name) for name in (b"x-a", b"x-b", b"x-c", b"content-length")}
+        self.assertEqual(told, {b"x-a": [b"a b"], b"x-b": [b""], b"x-c": [b"c"], b"content-length": [b"2"]})
+        self.assertWhole(collected, b"ok")
+
     def test_advertised(self) -> None:
         """An answer that offers another protocol without changing to it is an answer like any other."""
         sent = self.send()

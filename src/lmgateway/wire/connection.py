@@ -260,6 +260,9 @@ class UpstreamConnection(Protocol):
         """One header field; after the body it is a trailer, and dropped (RFC 9110 section 6.5.1)."""
         if self._headComplete:
             return
+        # "A field parsing implementation MUST exclude such whitespace prior to evaluating the field value" (RFC 9110 section
+        # 5.5); llhttp leaves the trailing one.
+        value = value.rstrip(b" \t")
         self._pairs.append((name, value))
         size = len(name)
         if size == 14 and name.lower() == b"content-length":
