@@ -7,12 +7,13 @@ or there is no browser, it says so, and skips.
 
 from __future__ import annotations
 
+import argparse
 import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from run import CACHE, HERE, Server, Skip, findChromium, freePort, install
@@ -21,6 +22,8 @@ NODE = CACHE / "dashboard"
 SHOTS = CACHE / "shots"
 REQUIREMENTS = ("puppeteer-core@^24", "axe-core@^4")
 BIN = Path(sys.executable).parent
+SCRIPTS = (("checks_dashboard.mjs",), ("checks_dashboard_states.mjs", "--no-models"))
+"""The checks, and the options of the simulator that they begin with."""
 CONFIG = '[debug]\ncapture = ["*"]\n'
 
 
@@ -44,9 +47,18 @@ def startSimulator(folder: Path) -> str:
     :return: the address of a simulator that takes its time to load models.
     """
     port = freePort()
-    command = [str(BIN / "lmgateway"), "simulate", "--port", str(port), "--load-time", "4"]
-    Server("the simulator", command, folder / "simulator.log", {}).awaitAnswer(f"http://127.0.0.1:{port}/v1/models")
+    simulator(folder, port)
     return f"http://127.0.0.1:{port}"
+
+
+def simulator(folder: Path, port: int, *options: str) -> Server:
+    """
+    :return: a simulator that answers.
+    """
+    command = [str(BIN / "lmgateway"), "simulate", "--port", str(port), "--load-time", "4", *options]
+    server = Server("the simulator", command, folder / "simulator.log", {})
+    server.awaitAnswer(f"http://127.0.0.1:{port}/v1/models")
+    return server
 
 
 def gatewayStarter(folder: Path, upstream: str, key: str, port: int) -> Callable[[], Server]:
@@ -72,17 +84,62 @@ def gatewayStarter(folder: Path, upstream: str, key: str, port: int) -> Callable
     return start
 
 
-def runChecks(start: Callable[[], Server], environment: Mapping[str, str]) -> bool:
+class Stage:
     """
-    Run the checks, and stop and start the gateway as they ask.
+    The servers of the checks, stopped and started as these ask.
 
-    :return: whether all of them hold.
+    :param folder: for logs and state.
+    :param options: of the simulator.
     """
-    gateway = start()
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self.port, self.key = freePort(), "e2e-" + secrets.token_hex(24)
+        self._studioPort = freePort()
+        self._studio: Server | None = simulator(folder, self._studioPort, *options)
+        self._start = gatewayStarter(folder, f"http://127.0.0.1:{self._studioPort}", self.key, self.port)
+        self._gateway: Server | None = self._start()
+
+    def do(self, asked: str) -> None:
+        """
+        Do what the checks ask: ``stop`` and ``start`` the gateway, have LM Studio ``studio down`` and ``studio full`` of models.
+        """
+        if asked == "start":
+            self._gateway = self._start()
+        elif asked == "stop":
+            self._gateway = self._end(self._gateway)
+        else:
+            self._studio = self._end(self._studio)
+            if asked == "studio full":
+                self._studio = simulator(self.folder, self._studioPort)
+
+    def stop(self) -> None:
+        """End all of it."""
+        self._gateway, self._studio = self._end(self._gateway), self._end(self._studio)
+
+    @staticmethod
+    def _end(server: Server | None) -> None:
+        if server is not None:
+            server.stop()
+
+
+def runChecks(stage: Stage, script: str, chromium: str) -> bool:
+    """
+    :return: whether all checks of a script hold.
+    """
+    environment = {
+        "PATH": str(BIN),
+        "HOME": str(CACHE),
+        "E2E_BASE": f"http://127.0.0.1:{stage.port}",
+        "E2E_KEY": stage.key,
+        "E2E_CHROMIUM": chromium,
+        "E2E_SHOTS": str(SHOTS),
+    }
     node = subprocess.Popen(  # noqa: S603 - our own checks
-        [shutil.which("node") or "node", str(HERE / "checks_dashboard.mjs")],
+        [shutil.which("node") or "node", str(HERE / script)],
         cwd=NODE,
-        env={"PATH": str(BIN), "HOME": str(CACHE), **environment},
+        env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -90,47 +147,48 @@ def runChecks(start: Callable[[], Server], environment: Mapping[str, str]) -> bo
     assert node.stdin is not None and node.stdout is not None  # noqa: PT018 - pipes, as ordered
     for line in node.stdout:
         if line.startswith("@"):
-            if line.strip() == "@stop":
-                gateway.stop()
-            else:
-                gateway = start()
+            stage.do(line[1:].strip())
             node.stdin.write("done\n")
             node.stdin.flush()
         else:
             print(line, end="", flush=True)
-    holds = node.wait() == 0
-    gateway.stop()
-    return holds
+    return node.wait() == 0
 
 
 def main() -> int:
     """
     :return: 0 when everything held or could not be tried, 1 when something failed.
     """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", metavar="WORD", help="only the scripts whose names have this word")
+    arguments = parser.parse_args()
     try:
         installNode()
         chromium = findChromium()
     except Skip as reason:
         print(f"skip  the dashboard: {reason}")
         return 0
-    shutil.rmtree(SHOTS, ignore_errors=True)
-    SHOTS.mkdir(parents=True)
+    if not arguments.only:
+        shutil.rmtree(SHOTS, ignore_errors=True)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    holds = True
     with tempfile.TemporaryDirectory(prefix="lmgateway-e2e-") as name:
-        folder, port, key = Path(name), freePort(), "e2e-" + secrets.token_hex(24)
-        try:
-            start = gatewayStarter(folder, startSimulator(folder), key, port)
-            environment = {
-                "E2E_BASE": f"http://127.0.0.1:{port}",
-                "E2E_KEY": key,
-                "E2E_CHROMIUM": chromium,
-                "E2E_SHOTS": str(SHOTS),
-            }
-            holds = runChecks(start, environment)
-        except RuntimeError as error:
-            print(f"FAIL  {error}")
-            holds = False
-        if not holds and (log := folder / "gateway.log").exists():
-            print("\nThe end of the gateway's log:", *log.read_text(errors="replace").splitlines()[-25:], sep="\n  ")
+        for script, *options in SCRIPTS:
+            if arguments.only and arguments.only not in script:
+                continue
+            folder = Path(name) / script
+            try:
+                stage = Stage(folder, *options)
+                isGood = runChecks(stage, script, chromium)
+                stage.stop()
+            except RuntimeError as error:
+                print(f"FAIL  {error}")
+                isGood = False
+            if not isGood and (log := folder / "gateway.log").exists():
+                print(
+                    "\nThe end of the gateway's log:", *log.read_text(errors="replace").splitlines()[-25:], sep="\n  "
+                )
+            holds = holds and isGood
     return 0 if holds else 1
 
 

@@ -17,6 +17,7 @@ import { mountNow } from './viewNow.js';
 import { mountSignIn } from './viewSignIn.js';
 
 const TIMES_MS = 15_000;
+const UNSEEN_MS = 60_000;
 
 /** @type {import('./router.js').View[]} */
 const VIEWS = [
@@ -37,6 +38,7 @@ let page = null;
 /** @type {Router | null} */
 let router = null;
 let endView = null;
+let hiding = 0;
 
 function show(view, isFirst) {
   endView?.();
@@ -108,11 +110,15 @@ function askToSignIn(why = '') {
   mountSignIn(content, why, begin);
 }
 
+function follow() {
+  if (session.may('monitor') && !document.hidden) page?.feed.open();
+}
+
 function begin() {
   end();
   page = new Page();
   page.feed.watch(showConnection);
-  if (session.may('monitor')) page.feed.open();
+  follow();
   showTop();
   if (location.hash === '' && !session.may('monitor')) location.replace('#/connect');
   router = new Router(VIEWS, show);
@@ -138,5 +144,15 @@ document.getElementById('skip')?.addEventListener('click', (event) => {
   content.focus();
 });
 addEventListener('online', () => page?.feed.retryNow());
+// A page that is left or not looked at lets go of its stream: browsers open six connections to a gateway, for all pages together.
+addEventListener('pagehide', () => page?.feed.close());
+addEventListener('pageshow', (event) => {
+  if (event.persisted) follow();
+});
+document.addEventListener('visibilitychange', () => {
+  clearTimeout(hiding);
+  if (document.hidden) hiding = setTimeout(() => page?.feed.close(), UNSEEN_MS);
+  else follow();
+});
 setInterval(refreshTimes, TIMES_MS);
 void start();
