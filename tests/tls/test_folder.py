@@ -67,6 +67,16 @@ class FolderTests(SynchronousTestCase):
         TlsFolder(state).ensure(SUBJECTS, NOW)
         self.assertEqual(stat.S_IMODE(state.stat().st_mode), 0o700)
 
+    def test_replaced(self) -> None:
+        """A file is replaced whole: whoever has the old one open reads all of it, and of the new one nobody sees a part."""
+        self.folder.ensure(SUBJECTS, NOW)
+        whole = self.folder.leafPath.read_bytes()
+        with self.folder.leafPath.open("rb") as before:
+            begun = before.read(10)
+            self.folder.renew(SUBJECTS, NOW)
+            self.assertEqual(begun + before.read(), whole)
+        self.assertNotEqual(self.folder.leafPath.read_bytes(), whole)
+
     def test_crashAfterAuthority(self) -> None:
         """Where a new authority came to the disk and nothing else, the leaf and the file for people follow at the next start."""
         self.folder.ensure(SUBJECTS, NOW)

@@ -152,6 +152,10 @@ class SharedTests(SynchronousTestCase):
         for name in names[::999]:
             self.assertRegex(name, r"\Areq_[0-9a-f]{16}\Z")
 
+    def test_protocols(self) -> None:
+        """By ALPN it offers HTTP/1.1 alone, though twisted.web can speak HTTP/2 where h2 is installed."""
+        self.assertEqual(Downstream().site.acceptableProtocols(), [b"http/1.1"])
+
     def test_startedTwice(self) -> None:
         """A site behind two listeners has one clock."""
         downstream = Downstream()
