@@ -104,7 +104,8 @@ await check('stays readable with 20 requests in flight and hostile names', async
   await page.setRequestInterception(true);
   const onRequest = async (request) => {
     if (!request.url().endsWith('/admin/models')) return request.continue();
-    const told = await fetch(request.url(), { headers: { Authorization: `Bearer ${KEY}` } }).then((answer) => answer.json());
+    const told = await fetch(request.url(), { headers: { Authorization: `Bearer ${KEY}` } }).then((answer) => answer.json(), () => null);
+    if (told?.downloaded === undefined) return request.abort();
     told.downloaded.push(...NAMES.map((modelKey) => ({ ...told.downloaded[0], modelKey, displayName: modelKey.slice(0, 40) })));
     told.loaded.push(...NAMES.slice(2).map((modelKey) => ({ ...told.loaded[0], modelKey, identifier: modelKey })));
     return request.respond({ status: 200, contentType: 'application/json', body: JSON.stringify(told) });

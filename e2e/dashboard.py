@@ -24,7 +24,7 @@ REQUIREMENTS = ("puppeteer-core@^24", "axe-core@^4")
 BIN = Path(sys.executable).parent
 SCRIPTS = (("checks_dashboard.mjs",), ("checks_dashboard_states.mjs", "--no-models"))
 """The checks, and the options of the simulator that they begin with."""
-CONFIG = '[debug]\ncapture = ["*"]\n'
+CONFIG = '[debug]\ncapture = ["*"]\n[upstream]\nstrictModels = false\n'
 
 
 def installNode() -> None:
