@@ -75,7 +75,6 @@ class Exchange(Struct, gc=False, eq=False):
     :param finishReason: why generation ended, as LM Studio told.
     :param error: what went wrong, as the client was told.
     :param ending: how it ended.
-    :param leftIn: the phase in which its client left, where it did.
     """
 
     requestId: str
@@ -100,7 +99,6 @@ class Exchange(Struct, gc=False, eq=False):
     finishReason: str | None = None
     error: str | None = None
     ending: Ending | None = None
-    leftIn: Phase | None = None
     bytesIn: int = 0
     bytesOut: int = 0
 

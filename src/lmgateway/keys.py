@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from lmgateway.errors import Conflict, NotFound
 from lmgateway.message import UNLIMITED, Grant, Principal, Scope
 from lmgateway.policy.authentication import digestOf, generateKey
-from lmgateway.policy.inference import ValidationFailed
+from lmgateway.policy.checks import ValidationFailed
 from lmgateway.policy.minting import fieldsOf, grantOf
 from lmgateway.state import StateStore
 from lmgateway.statefile import StateError

@@ -84,14 +84,6 @@ def indexHeaders(headers: HeaderPairs) -> dict[bytes, tuple[bytes, ...]]:
     return fields
 
 
-class ResponseHead(Struct, frozen=True, gc=False):
-    """The head of an upstream response, as sent."""
-
-    status: int
-    reason: bytes
-    headers: HeaderPairs
-
-
 class Grant(Struct, frozen=True):
     """
     What a key is held to beside its scopes. None, or nothing in a list, is no such limit.

@@ -20,7 +20,7 @@ from lmgateway.policy.acts import (
     parseAuditQuery,
     tellable,
 )
-from lmgateway.policy.inference import ValidationFailed
+from lmgateway.policy.checks import ValidationFailed
 from lmgateway.policy.routes import ROUTES, RouteTable
 from twisted.trial.unittest import SynchronousTestCase
 

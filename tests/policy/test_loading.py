@@ -9,19 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lmgateway.errors import BadRequest
 from lmgateway.inventory import LoadOrder
-from lmgateway.policy.inference import ValidationFailed
+from lmgateway.policy.checks import ValidationFailed
 from lmgateway.policy.loading import (
     LOAD_CONFIG,
     MOST,
     CancelRequest,
     LoadRequest,
     UnloadRequest,
+    checkLoadConfig,
     completeOrder,
     decodeCancel,
     decodeLoad,
     decodeUnload,
     settingsIn,
-    validateLoadConfig,
 )
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -59,11 +59,12 @@ CONFIGS = st.fixed_dictionaries(
 
 def pathsOf(config: object) -> list[Any]:
     """Where a ``loadConfig`` is found to be wrong."""
-    try:
-        validateLoadConfig(config)
-    except ValidationFailed as error:
-        return [one["path"] for one in error.details or ()]
-    return []
+    return [list(path) for path, _ in checkLoadConfig(config, ("loadConfig",))]
+
+
+def ordered(config: object) -> Any:
+    """What becomes of a ``loadConfig`` in the order that has it."""
+    return decodeLoad(json.dumps({"modelKey": "m", "loadConfig": config}).encode()).order.loadConfig
 
 
 class LoadConfigTests(SynchronousTestCase):
@@ -75,7 +76,7 @@ class LoadConfigTests(SynchronousTestCase):
         """What is within the ranges passes, their ends included, and comes back as it is."""
         for name, values in GOOD.items():
             for value in values:
-                self.assertEqual(validateLoadConfig({name: value}), {name: value})
+                self.assertEqual(ordered({name: value}), {name: value})
 
     def test_bad(self) -> None:
         """What is out of range or of another type is refused, with the path of the field."""
@@ -99,16 +100,14 @@ class LoadConfigTests(SynchronousTestCase):
 
     def test_null(self) -> None:
         """``null`` is as good as leaving a member out, wherever it stands."""
-        self.assertEqual(
-            validateLoadConfig({"contextLength": None, "gpu": {"ratio": None}, "parallel": 2}), {"parallel": 2}
-        )
-        self.assertEqual(validateLoadConfig({"gpu": None}), {})
+        self.assertEqual(ordered({"contextLength": None, "gpu": {"ratio": None}, "parallel": 2}), {"parallel": 2})
+        self.assertEqual(ordered({"gpu": None}), {})
 
     @given(CONFIGS)
     def test_idempotent(self, config: dict[str, Any]) -> None:
         """What has passed once passes again unchanged, and holds no ``null``."""
-        once = validateLoadConfig(config)
-        self.assertEqual(validateLoadConfig(once), once)
+        once = ordered(config)
+        self.assertEqual(ordered(once), once)
         self.assertNotIn("null", json.dumps(once))
 
 
@@ -183,11 +182,11 @@ class CompleteOrderTests(SynchronousTestCase):
         self.assertEqual(order, LoadOrder("m", "i", {"gpu": {"layers": 3}, "parallel": 2}, 5))
 
     @given(CONFIGS, CONFIGS)
-    def test_wins(self, ordered: dict[str, Any], defaults: dict[str, Any]) -> None:
+    def test_wins(self, said: dict[str, Any], defaults: dict[str, Any]) -> None:
         """Each member is the ordered one where it was ordered, else the one that is set; and nothing else is there."""
-        wanted = validateLoadConfig(ordered)
+        wanted = ordered(said)
         whole = completeOrder(LoadOrder("m", None, wanted), defaults).loadConfig
-        least = validateLoadConfig(defaults)
+        least = ordered(defaults)
         self.assertEqual(whole, {name: wanted.get(name, least.get(name)) for name in {*wanted, *least}})
 
 

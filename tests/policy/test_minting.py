@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lmgateway.errors import BadRequest, Forbidden
 from lmgateway.message import UNLIMITED, Grant, Principal, Scope
 from lmgateway.policy.addresses import AddressPolicy
-from lmgateway.policy.inference import ValidationFailed
+from lmgateway.policy.checks import ValidationFailed
 from lmgateway.policy.minting import (
     GRACE_SECONDS,
     Mint,

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
-from lmgateway.policy.inference import ValidationFailed
+from lmgateway.policy.checks import ValidationFailed
 from lmgateway.policy.usage_query import COLUMNS, USUAL_DAYS, UsageQuery, parseUsageQuery
 from twisted.trial.unittest import SynchronousTestCase
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from lmgateway.configuration.kinds import Kind
 from lmgateway.configuration.units import SettingsError
+from lmgateway.policy.checks import Check, Fault, Path, members, name
 from lmgateway.policy.completion import Alias, ModelDefaults
-from lmgateway.policy.inference import DEFAULT_INFERENCE, Check, Fault, Path, members, name
+from lmgateway.policy.inference import DEFAULT_INFERENCE
 from lmgateway.policy.loading import checkLoadConfig
 
 _INFERENCE = members(DEFAULT_INFERENCE)

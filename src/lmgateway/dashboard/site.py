@@ -17,7 +17,7 @@ from lmgateway.dashboard.sessions import LONGEST_SECONDS, Sessions, cookie, toke
 from lmgateway.errors import BadRequest, NotFound, Unauthenticated
 from lmgateway.message import HeaderPairs, Principal, RequestHead
 from lmgateway.policy.authentication import digestOf
-from lmgateway.policy.inference import decodeObject
+from lmgateway.policy.checks import decodeObject
 from lmgateway.web.limits import KeyRefusals
 from lmgateway.web.responses import answerErrors, requireJson
 from lmgateway.web.rules import Rules

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from lmgateway.message import Scope
-from lmgateway.policy.inference import Fault, ValidationFailed
+from lmgateway.policy.checks import Fault, refuse
 from lmgateway.policy.routes import Route
 
 READING = frozenset({b"GET", b"HEAD", b"OPTIONS"})
@@ -118,8 +118,7 @@ def parseAuditQuery(query: bytes) -> AuditQuery:
     limit = int(spelled) if isNumber else 0
     if not 1 <= limit <= MOST_LINES:
         faults.append((("limit",), f"Must be a whole number from 1 to {MOST_LINES}."))
-    if faults:
-        raise ValidationFailed(faults)
+    refuse(faults)
     return AuditQuery(limit, given.get("action"), given.get("key"))
 
 

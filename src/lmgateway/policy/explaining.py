@@ -14,9 +14,9 @@ from msgspec import Raw, Struct
 from lmgateway.errors import GatewayError
 from lmgateway.interfaces import IRequestRewriter
 from lmgateway.message import ActiveModel, Completion, Injection, Principal, Rewritten
+from lmgateway.policy.checks import Fault, Path, decodeFields, members, name, optional
 from lmgateway.policy.completion import Completions
 from lmgateway.policy.dialects import DIALECTS
-from lmgateway.policy.inference import Fault, Path, ValidationFailed, decodeObject, members, name, optional
 from lmgateway.policy.routes import Route
 from lmgateway.policy.stream_options import WATCHED, askForUsage
 
@@ -56,9 +56,7 @@ def decodeQuestion(body: bytes) -> Question:
     :raise BadRequest: it is not one JSON object.
     :raise ValidationFailed: a member is missing, unknown or not as it must be.
     """
-    faults = list(_QUESTION(decodeObject(body), ()))
-    if faults:
-        raise ValidationFailed(faults)
+    decodeFields(body, _QUESTION)
     asked = msgspec.json.decode(body, type=_Asked)
     text = bytes(asked.body)
     if text.startswith(b'"'):

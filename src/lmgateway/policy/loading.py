@@ -12,20 +12,8 @@ from typing import Any
 from msgspec import Struct
 
 from lmgateway.inventory import LoadOrder
-from lmgateway.policy.inference import (
-    DEFAULT_INFERENCE,
-    Check,
-    Fault,
-    Path,
-    ValidationFailed,
-    boolean,
-    decodeObject,
-    integer,
-    members,
-    name,
-    number,
-    optional,
-)
+from lmgateway.policy.checks import Check, Fault, Path, boolean, decodeFields, integer, members, name, number, optional
+from lmgateway.policy.inference import DEFAULT_INFERENCE
 
 MOST = 2**53 - 1
 """The highest integer that every program reads as it was written (RFC 8259 section 6)."""
@@ -129,18 +117,6 @@ def checkLoadConfig(value: object, path: Path) -> Iterable[Fault]:
     return _LOAD_CONFIG(value, path)
 
 
-def validateLoadConfig(value: object) -> Mapping[str, Any]:
-    """
-    :param value: a ``loadConfig``, decoded.
-    :return: the same without what is ``null`` in it.
-    :raise ValidationFailed: it is no object of known members within their ranges.
-    """
-    faults = list(checkLoadConfig(value, ("loadConfig",)))
-    if faults:
-        raise ValidationFailed(faults)
-    return _said(value)
-
-
 def decodeLoad(body: bytes) -> LoadRequest:
     """
     Read the body of ``POST /admin/models/load``. ``null`` for what is optional is as good as leaving it out.
@@ -148,7 +124,7 @@ def decodeLoad(body: bytes) -> LoadRequest:
     :raise BadRequest: it is no JSON object.
     :raise ValidationFailed: a member is missing, unknown or not as it must be.
     """
-    fields = _decode(body, _LOAD)
+    fields = decodeFields(body, _LOAD)
     activate = fields.get("activate")
     return LoadRequest(
         LoadOrder(
@@ -164,13 +140,13 @@ def decodeLoad(body: bytes) -> LoadRequest:
 
 def decodeUnload(body: bytes) -> UnloadRequest:
     """Read the body of ``POST /admin/models/unload``; otherwise like :func:`decodeLoad`."""
-    fields = _decode(body, _UNLOAD)
+    fields = decodeFields(body, _UNLOAD)
     return UnloadRequest(fields["modelKey"], fields.get("instanceId"), force=bool(fields.get("force")))
 
 
 def decodeCancel(body: bytes) -> CancelRequest:
     """Read the body of ``POST /admin/models/load/cancel``; otherwise like :func:`decodeLoad`."""
-    fields = _decode(body, _CANCEL)
+    fields = decodeFields(body, _CANCEL)
     return CancelRequest(fields["modelKey"], fields.get("instanceId"))
 
 
@@ -191,14 +167,6 @@ def settingsIn(loadConfig: Mapping[str, Any], above: str = "") -> Iterator[str]:
             yield from settingsIn(value, f"{above}{key}.")
         else:
             yield above + key
-
-
-def _decode(body: bytes, check: Check) -> dict[str, Any]:
-    fields = decodeObject(body)
-    faults = list(check(fields, ()))
-    if faults:
-        raise ValidationFailed(faults)
-    return fields
 
 
 def _said(config: Any) -> dict[str, Any]:

@@ -20,19 +20,20 @@ from msgspec.structs import replace
 from lmgateway.errors import Forbidden
 from lmgateway.message import Grant, Principal, Scope
 from lmgateway.policy.addresses import Network, parseNetwork
-from lmgateway.policy.inference import (
-    DEFAULT_INFERENCE,
+from lmgateway.policy.checks import (
     Check,
     Fault,
     Path,
-    ValidationFailed,
     boolean,
+    decodeFields,
     decodeObject,
     integer,
     members,
     number,
     optional,
+    refuse,
 )
+from lmgateway.policy.inference import DEFAULT_INFERENCE
 
 LONGEST_NAME = 64
 LONGEST_GLOB = 200
@@ -212,8 +213,7 @@ def decodeRotation(body: bytes) -> float:
     :raise BadRequest: it is no JSON object.
     :raise ValidationFailed: a member is unknown or not as it must be.
     """
-    fields = decodeObject(body or b"{}")
-    _require(_ROTATION(fields, ()))
+    fields = decodeFields(body or b"{}", _ROTATION)
     grace = fields.get("graceSeconds")
     return float(GRACE_SECONDS if grace is None else grace)
 
@@ -224,7 +224,7 @@ def grantOf(fields: object) -> Grant:
 
     :raise ValidationFailed: it is none.
     """
-    _require(_KEPT(fields, ()))
+    refuse(_KEPT(fields, ()))
     return _heldTo(fields) if isinstance(fields, Mapping) else Grant()
 
 
@@ -327,7 +327,7 @@ def _decoded(check: Check, body: bytes, now: float) -> dict[str, Any]:
         faults.append((("expires",), "Must be in the future. A key that is to end now is revoked."))
     if fields.get("expires") is not None and fields.get("expiresInSeconds") is not None:
         faults.append((("expiresInSeconds",), "Says the same as expires. Send one of them."))
-    _require(faults)
+    refuse(faults)
     return fields
 
 
@@ -354,9 +354,3 @@ def _heldTo(fields: Mapping[str, Any]) -> Grant:
         defaultInference=fields.get("defaultInference") or {},
         capture=fields.get("capture"),
     )
-
-
-def _require(faults: Iterable[Fault]) -> None:
-    found = list(faults)
-    if found:
-        raise ValidationFailed(found)

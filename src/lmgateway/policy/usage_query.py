@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from msgspec import Struct
 
-from lmgateway.policy.inference import Fault, ValidationFailed
+from lmgateway.policy.checks import Fault, refuse
 
 COLUMNS = ("day", "key", "model")
 """What usage can be summed up by."""
@@ -68,8 +68,7 @@ def parseUsageQuery(query: bytes, accept: bytes | None, today: date) -> UsageQue
     spelled = given.get("format")
     if spelled is not None and spelled not in _FORMATS:
         faults.append((("format",), f"Must be one of {', '.join(_FORMATS)}."))
-    if faults:
-        raise ValidationFailed(faults)
+    refuse(faults)
     return UsageQuery(first, last, by, _acceptedFormat(accept) if spelled is None else _FORMATS[spelled])
 
 

@@ -90,8 +90,3 @@ def subjectsOf(host: str, found: Iterable[str], more: Iterable[str]) -> Subjects
             names.append(other.lower().rstrip("."))
     sound = [name for name in names if _HOST_NAME.fullmatch(name)]
     return Subjects(tuple(dict.fromkeys((*sound, LOOPBACK_NAME))), tuple(dict.fromkeys((*addresses, *LOOPBACK))))
-
-
-def isHostName(text: str) -> bool:
-    """Whether ``text`` can stand in a certificate as a DNS name, in lower case."""
-    return _HOST_NAME.fullmatch(text) is not None

@@ -14,7 +14,7 @@ from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 
 from lmgateway.ledger import Sums, UsageLedger, UsageRow, dayOf
-from lmgateway.policy.inference import ValidationFailed
+from lmgateway.policy.checks import refuse
 from lmgateway.policy.usage_query import UsageQuery, parseUsageQuery
 from lmgateway.web.responses import answerErrors, respondJson
 
@@ -57,7 +57,7 @@ class UsageApi:
             fault = (
                 f"The answer has more than {MOST_ROWS} rows. Ask for fewer days, or for less than {','.join(query.by)}."
             )
-            raise ValidationFailed([(("by",), fault)])
+            refuse([(("by",), fault)])
         if query.format == "csv":
             request.sendWhole(200, _CSV, usageCsv(query.by, rows).encode())
         else:

@@ -107,7 +107,6 @@ class ExchangeWatch:
     def ended(self, request: GatewayRequest, ending: Ending, error: GatewayError | None = None) -> None:
         """It is over."""
         exchange = self.exchange
-        exchange.leftIn = exchange.phase if ending == "cancelled" else None
         exchange.endedAt = self._clock.seconds()
         exchange.ending = ending
         exchange.bytesIn = request.body.received
