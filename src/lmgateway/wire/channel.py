@@ -7,7 +7,8 @@ refused, never buffers a body that nobody reads, and puts a deadline on everythi
 that are pipelined are answered in order, one at a time.
 
 :mod:`lmgateway.wire.parser` finds the requests, :mod:`lmgateway.wire.body` holds what arrives of a body,
-:mod:`lmgateway.wire.deadlines` knows what took too long, :mod:`lmgateway.wire.site` makes channels and drains them.
+:mod:`lmgateway.wire.outbox` writes the answers, :mod:`lmgateway.wire.deadlines` knows what took too long,
+:mod:`lmgateway.wire.site` makes channels and drains them.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from lmgateway.policy.addresses import LOCAL
 from lmgateway.policy.framing import Framing
 from lmgateway.wire.body import IncomingBody
 from lmgateway.wire.deadlines import Deadlines, Overdue
-from lmgateway.wire.eager import eagerWriter
 from lmgateway.wire.head import answerHead
+from lmgateway.wire.outbox import Outbox
 from lmgateway.wire.parser import RequestParser
 from lmgateway.wire.request import GatewayRequest
 
@@ -61,6 +62,7 @@ class GatewayChannel(Protocol):
 
     transport: Any
     _parser: RequestParser
+    _outbox: Outbox
 
     def __init__(self, site: GatewaySite) -> None:
         self.site = site
@@ -70,7 +72,6 @@ class GatewayChannel(Protocol):
         self._receiving: GatewayRequest | None = None
         self._stash: list[bytes] = []
         self._stashed = 0
-        self._outbox: list[bytes] = []
         self._producer: Any = None
         self._advancing = False
         self._pausedReading = False
@@ -82,7 +83,7 @@ class GatewayChannel(Protocol):
 
     def connectionMade(self) -> None:
         """Begin to count, and to send small writes at once."""
-        self._write = eagerWriter(self.transport)
+        self._outbox = Outbox(self.transport)
         getattr(self.transport, "setTcpNoDelay", lambda _: None)(True)
         self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
         if secure := self.isSecure():
@@ -234,7 +235,7 @@ class GatewayChannel(Protocol):
             self.writeHead(int(code), reason, pairs, self._current)
 
     def writeHead(self, status: int, reason: bytes, headers: HeaderPairs, request: GatewayRequest) -> None:
-        """Hold the head back until there is a body to go with it, or :meth:`flush`: one write instead of two."""
+        """Write a head, which waits for the first piece of its body, or for :meth:`flush`."""
         request.firstByteAt = self.site.now()
         connection = b"keep-alive" if request.clientproto == b"HTTP/1.0" else None
         if self._closeAfter or self.site.draining or self._receiving is request:
@@ -245,15 +246,11 @@ class GatewayChannel(Protocol):
         pairs = headers + request.added
         if self.site.strictTransport and self.isSecure():
             pairs += self.site.strictTransport
-        self._outbox.append(answerHead(status, reason, pairs, self.site.dateLine(), request.requestId, connection))
+        self._outbox.hold(answerHead(status, reason, pairs, self.site.dateLine(), request.requestId, connection))
 
     def write(self, data: bytes) -> None:
         """Write a piece of an answer, with the head before it where that still waits."""
-        if self._outbox:
-            self._outbox.append(data)
-            self.flush()
-        elif self._toDiscard is None:
-            self._write(data)
+        self._outbox.write(data)
 
     def writeSequence(self, pieces: list[bytes]) -> None:
         """Write several pieces in one."""
@@ -261,10 +258,7 @@ class GatewayChannel(Protocol):
 
     def flush(self) -> None:
         """Write what is held back."""
-        if self._outbox:
-            outbox, self._outbox = self._outbox, []
-            if self._toDiscard is None:
-                self.transport.write(outbox[0] if len(outbox) == 1 else b"".join(outbox))
+        self._outbox.flush()
 
     def closeAfter(self) -> None:
         """Close when the current answer is finished."""
@@ -343,7 +337,7 @@ class GatewayChannel(Protocol):
         """Have the client send its body."""
         if self._toDiscard is None and self._current is not None and not self._current.startedWriting:
             self._deadlines.bodyBegun(self.site.now())
-            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._outbox.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # closing
 
@@ -378,6 +372,7 @@ class GatewayChannel(Protocol):
         self._stash.clear()
         self._stashed = 0
         self._toDiscard = LINGER_BYTES
+        self._outbox.shut()
         self._deadlines.closing(self.site.now(), lingers=lingers)
         # TLS ends when the client's goodbye has been read, and says its own only while no producer is registered.
         self.resumeBody()
