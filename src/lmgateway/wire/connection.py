@@ -17,6 +17,7 @@ from twisted.web.client import ResponseDone, ResponseFailed
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 
+from lmgateway.policy.headers import connectionOptions
 from lmgateway.wire.answer import AgentResponse, AnswerBroken, Exchange, noAnswer
 from lmgateway.wire.body import BodyError, BytesBodyProducer
 from lmgateway.wire.eager import eagerWriter
@@ -84,6 +85,7 @@ class UpstreamConnection(Protocol):
         self._headComplete = False
         self._messageComplete = False
         self._surplus = False
+        self._closes = False
         self._keepAlive = False
 
     # sending
@@ -250,6 +252,7 @@ class UpstreamConnection(Protocol):
         self._reason = b""
         self._length = None
         self._chunked = False
+        self._closes = False
 
     def on_status(self, reason: bytes) -> None:
         """The reason phrase, perhaps in pieces."""
@@ -267,6 +270,10 @@ class UpstreamConnection(Protocol):
         size = len(name)
         if size == 14 and name.lower() == b"content-length":
             self._length = int(value)
+        elif size == 10 and name.lower() == b"connection":
+            # "If the 'close' connection option is present, the connection will not persist after the current response" (RFC
+            # 9112 section 9.3). Of HTTP/1.0, llhttp believes a "keep-alive" beside it.
+            self._closes = self._closes or b"close" in connectionOptions((value,))
         elif size == 17 and name.lower() == b"transfer-encoding":
             # "If the TE field value is empty or if no TE field is present, the only acceptable transfer coding is chunked"
             # (RFC 9112 section 7.4). Any other would reach the client as if it were the content.
@@ -303,7 +310,7 @@ class UpstreamConnection(Protocol):
         """The end of an answer."""
         if self._headComplete and self._parser is not None:
             self._messageComplete = True
-            self._keepAlive = self._parser.should_keep_alive()
+            self._keepAlive = self._parser.should_keep_alive() and not self._closes
 
 
 class _ChunkedUpload:
