@@ -4,8 +4,9 @@
 
 import { whenSignedOut } from './api.js';
 import { button, h, replace } from './dom.js';
+import { timeOf } from './format.js';
 import { Page } from './page.js';
-import { failure, notice, refreshTimes } from './parts.js';
+import { BACK, failure, notice, refreshTimes } from './parts.js';
 import { Router } from './router.js';
 import * as session from './session.js';
 import { mountCharts } from './viewCharts.js';
@@ -78,8 +79,9 @@ function showConnection() {
   const feed = page?.feed;
   if (feed === undefined || feed.state === 'open' || feed.state === 'closed' || feed.state === 'forbidden') {
     replace(connection);
+    if (feed?.state === 'open' && connection.dataset.state === 'waiting') dispatchEvent(new Event(BACK));
   } else if (feed.state === 'waiting' && connection.dataset.state !== 'waiting') {
-    replace(connection, h('span', null, `No connection to the gateway. ${feed.detail} Reconnecting …`), button('Try now', () => feed.retryNow(), { class: 'small' }));
+    replace(connection, h('span', null, `No connection to the gateway. ${feed.detail} What is shown is of ${timeOf(Date.now())}. Reconnecting …`), button('Try now', () => feed.retryNow(), { class: 'small' }));
   }
   connection.dataset.state = feed?.state === 'connecting' && connection.dataset.state === 'waiting' ? 'waiting' : (feed?.state ?? '');
 }

@@ -6,6 +6,8 @@ import { h, replace } from './dom.js';
 import uPlot from './uPlot.esm.js';
 
 const HEIGHT = 190;
+/** Steps of an axis that counts. */
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 1_000_000];
 
 /**
  * @typedef {{label: string, unit: (value: number | null) => string, values: (number | null)[], tone: 1 | 2 | 3, bars?: boolean}} Series
@@ -38,7 +40,7 @@ export class Chart {
     const isSame = this._given !== null && this._given.series.length === series.length;
     this._given = { times, series };
     this._place.setAttribute('aria-label', `${this.title}. ${summary}`);
-    replace(this._legend, series.map((each) => h('li', { class: `series-${each.tone}` }, `${each.label}: ${each.unit(lastOf(each.values))} last`)));
+    replace(this._legend, series.map((each) => h('li', { class: `series-${each.tone}` }, `${each.label}, latest: `, h('strong', null, each.unit(each.bars ? (each.values.at(-1) ?? 0) : lastOf(each.values))))));
     if (isSame && this._plot !== null) this._plot.setData([times, ...series.map((each) => each.values)]);
     else this._draw();
   }
@@ -74,8 +76,8 @@ export class Chart {
       cursor: { show: false },
       scales: { x: { time: true }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
       axes: [
-        { ...axis, values: (_, splits) => splits.map(clockOf) },
-        { ...axis, size: 76, values: (_, splits) => splits.map((each) => unit(each)) },
+        { ...axis, size: 34, values: (_, splits) => splits.map(clockOf) },
+        { ...axis, size: 76, incrs: series[0].bars ? WHOLE : undefined, values: (_, splits) => splits.map((each) => unit(each)) },
       ],
       series: [
         {},
@@ -84,7 +86,7 @@ export class Chart {
           stroke: colour(`--series-${each.tone}`),
           width: 1.75,
           dash: each.tone === 2 ? [6, 3] : undefined,
-          points: { show: false },
+          points: each.bars ? { show: false } : { size: 5, fill: colour(`--series-${each.tone}`), filter: alone },
           paths: each.bars ? uPlot.paths.bars({ size: [0.8, 24] }) : undefined,
           fill: each.bars ? colour(`--series-${each.tone}`) : undefined,
         })),
@@ -96,6 +98,13 @@ export class Chart {
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', hour12: false });
 const clockOf = (seconds) => clock.format(seconds * 1000);
+
+/** Points without a neighbour: no line would show them. */
+function alone(plot, index) {
+  const values = plot.data[index];
+  const isThere = (at) => values[at] !== null && values[at] !== undefined;
+  return values.map((_, at) => at).filter((at) => isThere(at) && !isThere(at - 1) && !isThere(at + 1));
+}
 
 /** @param {(number | null)[]} values */
 function lastOf(values) {

@@ -41,7 +41,7 @@ function fill(element, props, children) {
     if (name === 'on') {
       for (const [type, listener] of Object.entries(value)) element.addEventListener(type, listener);
     } else if (name === 'text') {
-      element.textContent = String(value ?? '');
+      element.textContent = visible(String(value ?? ''));
     } else if (PROPERTIES.has(name)) {
       element[name] = value;
     } else if (value !== null && value !== undefined && value !== false) {
@@ -66,7 +66,7 @@ function setSafely(element, name, value) {
 export function append(element, children) {
   for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
-    element.append(child instanceof Node ? child : String(child));
+    element.append(child instanceof Node ? child : visible(String(child)));
   }
 }
 
@@ -86,7 +86,19 @@ export function replace(element, ...children) {
  * @param {string} text
  */
 export function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const shown = visible(text);
+  if (element.textContent !== shown) element.textContent = shown;
+}
+
+/** What is not seen itself but turns around what is, or hides it: a name with it would look like another one. */
+const DECEIVING = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]/g;
+
+/**
+ * A text of which all can be seen.
+ * @param {string} text
+ */
+export function visible(text) {
+  return text.replace(DECEIVING, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 let counter = 0;
@@ -102,7 +114,7 @@ export function freshId(stem) {
 
 /**
  * A button.
- * @param {string} text
+ * @param {Child} text
  * @param {(event: Event) => void} act
  * @param {Record<string, any>} [props]
  * @returns {HTMLButtonElement}

@@ -2,7 +2,7 @@
  * Forms out of tables of fields: each knows its range, its unit and its place in the JSON that is sent.
  */
 
-import { append, freshId, h, replace } from './dom.js';
+import { freshId, h, replace } from './dom.js';
 
 /**
  * @typedef {object} Field
@@ -126,11 +126,8 @@ function makeControl(field, value, attributes) {
     case 'check':
       return h('input', { ...common, type: 'checkbox', checked: Boolean(value ?? field.usual) });
     case 'lines':
-    case 'list': {
-      const area = h('textarea', { ...common, rows: '2' });
-      append(area, [Array.isArray(value) ? value.join('\n') : '']);
-      return area;
-    }
+    case 'list':
+      return h('textarea', { ...common, rows: '2', value: Array.isArray(value) ? value.join('\n') : '' });
     default: {
       const mode = field.kind === 'integer' ? 'numeric' : field.kind === 'number' ? 'decimal' : null;
       return h('input', { ...common, type: 'text', inputmode: mode, 'aria-required': field.required ? 'true' : null, value: value === undefined || value === null ? '' : String(value) });

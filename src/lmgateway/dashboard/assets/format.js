@@ -57,6 +57,11 @@ export function size(bytes) {
   return NOTHING;
 }
 
+/** Tokens: `4,096 tok`. @param {unknown} value */
+export function tokens(value) {
+  return isNumber(value) ? `${whole.format(value)} tok` : NOTHING;
+}
+
 /** Tokens per second: `31.4 tok/s`. @param {unknown} value */
 export function speed(value) {
   return isNumber(value) ? `${tenth.format(value)} tok/s` : NOTHING;

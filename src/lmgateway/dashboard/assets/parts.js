@@ -30,23 +30,35 @@ export function failure(error, again) {
   const status = error instanceof ApiError ? error.status : -1;
   const message = error instanceof Error ? error.message : String(error);
   if (status === 403) return notice('denied', 'Your key may not see this', message);
-  return notice('error', status === 0 ? 'No connection' : 'That did not work', message, again && button('Try again', again));
+  const told = notice('error', status === 0 ? 'No connection' : 'That did not work', message, again && button('Try again', again));
+  if (status === 0 && again) addEventListener(BACK, () => told.isConnected && again(), { once: true });
+  return told;
 }
+
+/** The event by which the page tells that the gateway is there again. */
+export const BACK = 'gateway-back';
 
 /** A word with a colour; the word says it all. @param {string} text @param {'good' | 'bad' | 'warn' | 'busy' | 'plain'} [tone] */
 export const badge = (text, tone = 'plain') => h('span', { class: `badge ${tone}` }, text);
+
+/** A name that somebody chose, in whatever script: its direction is its own matter. @param {string | null | undefined} text */
+export const named = (text) => (text === null || text === undefined ? '–' : h('bdi', null, text));
 
 /**
  * A table that scrolls by itself where the page is narrow.
  * @param {string} caption
  * @param {(string | {text: string, number?: boolean})[]} heads
  * @param {HTMLElement[]} rows
+ * @param {{isSilent?: boolean}} [options] `isSilent` shows the caption to nobody who sees the heading above.
  */
-export function table(caption, heads, rows) {
+export function table(caption, heads, rows, { isSilent = false } = {}) {
   const titles = heads.map((head) => (typeof head === 'string' ? head : head.text));
   // Where the page is narrow, each cell says what it is.
   const dress = (tr) => {
-    for (const [index, cell] of [...tr.children].entries()) cell.setAttribute('data-head', titles[index] ?? '');
+    for (const [index, cell] of [...tr.children].entries()) {
+      cell.setAttribute('data-head', titles[index] ?? '');
+      if (cell.childNodes.length > 1 && cell.tagName === 'TD') replace(cell, h('div', null, ...cell.childNodes));
+    }
     return tr;
   };
   const body = h('tbody', null, rows.map(dress));
@@ -57,7 +69,7 @@ export function table(caption, heads, rows) {
   const element = h(
     'div',
     { class: 'table', role: 'region', tabindex: '0', 'aria-label': caption },
-    h('table', null, h('caption', null, caption), h('thead', null, h('tr', null, cells)), body),
+    h('table', null, h('caption', { class: isSilent ? 'unseen' : null }, caption), h('thead', null, h('tr', null, cells)), body),
   );
   return { element, body, dress };
 }

@@ -5,7 +5,7 @@
 import { ApiError, get, post, text } from './api.js';
 import { h, replace, svg } from './dom.js';
 import { count, duration, fullTime, inline, pretty, size, speed } from './format.js';
-import { badge, codeBlock, copyButton, failure, loading, notice, openDialog, row, table } from './parts.js';
+import { badge, codeBlock, copyButton, failure, loading, named, notice, openDialog, row, table } from './parts.js';
 import { may } from './session.js';
 import { outcomeOf } from './viewNow.js';
 
@@ -32,8 +32,8 @@ async function describe(told) {
   const usage = told.tokenUsage;
   const pairs = [
     ['Outcome', told.ending === null ? badge('running', 'busy') : outcomeOf(told)],
-    ['Model', told.model ?? 'none named'],
-    ['Key', told.key],
+    ['Model', named(told.model ?? 'none named')],
+    ['Key', told.key && named(told.key)],
     ['Client', told.client],
     ['Request', h('span', { class: 'mono' }, `${told.method} ${told.path}`, told.stream ? ' (stream)' : '')],
     ['Began', fullTime(told.startedAt)],

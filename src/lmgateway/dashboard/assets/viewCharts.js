@@ -5,7 +5,7 @@
 import { get, send } from './api.js';
 import { button, freshId, h, replace } from './dom.js';
 import { count, duration, speed } from './format.js';
-import { announce, busy, failure, loading, notice, row, section, table } from './parts.js';
+import { announce, busy, failure, loading, named, notice, row, section, table } from './parts.js';
 import { may } from './session.js';
 
 const SPANS = [
@@ -77,12 +77,14 @@ function drawCharts(charts, history) {
   const column = (name) => history.points.map((each) => each[name] ?? null);
   const [requests, total, first, rate] = charts;
   const sum = (name) => column(name).reduce((before, each) => before + (each ?? 0), 0);
-  const per = `per ${duration(history.step * 1000)}`;
+  const per = history.step === 60 ? 'per minute' : `per ${duration(history.step * 1000)}`;
+  /** No bar is drawn of nothing. */
+  const bars = (name) => column(name).map((each) => each || null);
   requests.show(
     times,
     [
-      { label: `Requests ${per}`, unit: count, values: column('requests'), tone: 1, bars: true },
-      { label: `Errors ${per}`, unit: count, values: column('errors'), tone: 3, bars: true },
+      { label: `Requests ${per}`, unit: count, values: bars('requests'), tone: 1, bars: true },
+      { label: `Errors ${per}`, unit: count, values: bars('errors'), tone: 3, bars: true },
     ],
     `${count(sum('requests'))} requests, ${count(sum('errors'))} errors in all.`,
   );
@@ -150,7 +152,7 @@ function usageTable(told, by) {
   const figures = (each) => [each.requests, each.errors, each.promptTokens, each.completionTokens, each.totalTokens]
     .map((value) => ({ number: count(value) }))
     .concat({ number: duration(each.seconds * 1000) });
-  const rows = told.rows.map((each) => row(...by.map((name) => each[name] || '–'), ...figures(each)));
+  const rows = told.rows.map((each) => row(...by.map((name) => named(each[name] || '–')), ...figures(each)));
   rows.push(row('All', ...by.slice(1).map(() => ''), ...figures(told.total)));
   return table(`Usage from ${told.from} to ${told.to}, days of UTC`, heads, rows).element;
 }

@@ -24,7 +24,7 @@ export function mountConnect(root) {
       isLocal && others.length === 0 && h('p', { class: 'quiet' }, 'This address is good on this machine only. From another one, use the address by which that one reaches this machine.'),
     ),
     hasCa && certificate(base),
-    h('div', { class: 'columns' }, recipes(base, hasCa).map(([title, sentence, code]) => section(title, h('p', null, sentence), codeBlock(code, `Text to copy: ${title}`, 'straight')))),
+    h('div', { class: 'recipes' }, recipes(base, hasCa).map(([title, sentence, code]) => section(title, h('p', null, sentence), codeBlock(code, `Text to copy: ${title}`, 'straight')))),
   );
 }
 
@@ -56,8 +56,8 @@ export function recipes(base, hasCa) {
   const environment = (name) => (hasCa ? `export ${name}="$HOME/lmgateway-ca.crt"\n` : '');
   return [
     ['curl', 'Ask the active model something.', `curl ${hasCa ? `--cacert ${pem} ` : ''}${base}/v1/chat/completions \\\n  -H "Authorization: Bearer YOUR_KEY" \\\n  -H "Content-Type: application/json" \\\n  -d '{"messages": [{"role": "user", "content": "Hello"}]}'`],
-    ['OpenAI SDK, Python', 'pip install openai', `${hasCa ? '# export SSL_CERT_FILE="$HOME/lmgateway-ca.crt"\n' : ''}from openai import OpenAI\n\nclient = OpenAI(base_url="${base}/v1", api_key="YOUR_KEY")\nmodel = client.models.list().data[0].id\nanswer = client.chat.completions.create(\n    model=model,\n    messages=[{"role": "user", "content": "Hello"}],\n)\nprint(answer.choices[0].message.content)`],
-    ['OpenAI SDK, Node', 'npm install openai', `${hasCa ? '// export NODE_EXTRA_CA_CERTS="$HOME/lmgateway-ca.crt"\n' : ''}import OpenAI from "openai";\n\nconst client = new OpenAI({ baseURL: "${base}/v1", apiKey: "YOUR_KEY" });\nconst model = (await client.models.list()).data[0].id;\nconst answer = await client.chat.completions.create({\n  model,\n  messages: [{ role: "user", content: "Hello" }],\n});\nconsole.log(answer.choices[0].message.content);`],
+    ['OpenAI SDK, Python', 'pip install openai', `${hasCa ? '# export SSL_CERT_FILE="$HOME/lmgateway-ca.crt"\n' : ''}from openai import OpenAI\n\nclient = OpenAI(\n    base_url="${base}/v1",\n    api_key="YOUR_KEY",\n)\nmodel = client.models.list().data[0].id\nanswer = client.chat.completions.create(\n    model=model,\n    messages=[{"role": "user", "content": "Hello"}],\n)\nprint(answer.choices[0].message.content)`],
+    ['OpenAI SDK, Node', 'npm install openai', `${hasCa ? '// export NODE_EXTRA_CA_CERTS="$HOME/lmgateway-ca.crt"\n' : ''}import OpenAI from "openai";\n\nconst client = new OpenAI({\n  baseURL: "${base}/v1",\n  apiKey: "YOUR_KEY",\n});\nconst model = (await client.models.list()).data[0].id;\nconst answer = await client.chat.completions.create({\n  model,\n  messages: [{ role: "user", content: "Hello" }],\n});\nconsole.log(answer.choices[0].message.content);`],
     ['Claude Code', 'It speaks Anthropic\'s API, which the gateway passes on to LM Studio. Use a model with a long context.', `${environment('NODE_EXTRA_CA_CERTS')}export ANTHROPIC_BASE_URL="${base}"\nexport ANTHROPIC_AUTH_TOKEN="YOUR_KEY"\nclaude --model MODEL`],
     ['Open WebUI', 'Admin Panel, Settings, Connections, OpenAI API: add a connection with this URL and the key; or start it so:', `docker run -d -p 3000:8080 \\\n  -e OPENAI_API_BASE_URL=${base}/v1 \\\n  -e OPENAI_API_KEY=YOUR_KEY \\\n${hasCa ? '  -v "$HOME/lmgateway-ca.crt:/ca.crt:ro" -e SSL_CERT_FILE=/ca.crt \\\n' : ''}  -v open-webui:/app/backend/data \\\n  ghcr.io/open-webui/open-webui:main`],
     ['Continue', 'In ~/.continue/config.yaml, for VS Code and JetBrains.', `name: Local\nversion: 1.0.0\nschema: v1\nmodels:\n  - name: LM gateway\n    provider: openai\n    model: MODEL\n    apiBase: ${base}/v1\n    apiKey: YOUR_KEY\n${hasCa ? `    requestOptions:\n      caBundlePath: ${pem}\n` : ''}    roles: [chat, edit, apply]`],

@@ -4,7 +4,7 @@
 
 import { button, freshId, h, replace, setText } from './dom.js';
 import { count, counted, duration, inline, speed, timeOf } from './format.js';
-import { badge, codeBlock, notice, openDialog, section } from './parts.js';
+import { badge, codeBlock, notice, openDialog } from './parts.js';
 import { MOST_RECENT } from './page.js';
 import { openRequest } from './requestPanel.js';
 
@@ -101,7 +101,7 @@ export function mountEvents(root, page) {
       if (!shown.delete(name)) shown.add(name);
       chip.setAttribute('aria-pressed', String(shown.has(name)));
       redraw();
-    }, { class: 'small', 'aria-pressed': 'true' });
+    }, { 'aria-pressed': 'true' });
     return chip;
   });
   list.addEventListener('click', (event) => {
@@ -111,10 +111,10 @@ export function mountEvents(root, page) {
   });
   replace(
     root,
-    section(
-      'What happens',
-      h('div', { class: 'toolbar' }, h('div', { class: 'field' }, h('label', { for: searchId }, 'Search the events'), search), pause),
-      h('fieldset', { class: 'chips' }, h('legend', null, 'Show'), chips),
+    h(
+      'section',
+      { 'aria-label': 'What happens' },
+      h('div', { class: 'toolbar' }, h('div', { class: 'field' }, h('label', { for: searchId }, 'Search the events'), search), h('fieldset', { class: 'chips' }, h('legend', null, 'Show'), chips), pause),
       said,
       page.feed.state === 'forbidden' && notice('denied', 'Your key may not follow events', page.feed.detail),
       list,
@@ -139,7 +139,7 @@ function rowOf(event) {
     h('time', { datetime: data.timestamp }, timeOf(data.timestamp)),
     h('span', null, badge(type, isBad ? 'bad' : type.endsWith('_complete') ? 'good' : 'plain')),
     h('span', { class: 'said' }, sentenceOf(type, data)),
-    h('button', { type: 'button', class: 'small', 'aria-label': `Details of event ${event.id}, ${type}` }, 'Details'),
+    h('button', { type: 'button', class: 'small bare', 'aria-label': `Details of event ${event.id}, ${type}` }, 'Details'),
   );
   known.set(element, event);
   return element;

@@ -6,7 +6,7 @@ import { ApiError, get, patch, post, remove } from './api.js';
 import { button, h, replace } from './dom.js';
 import { FieldSet } from './fields.js';
 import { count } from './format.js';
-import { announce, badge, busy, codeBlock, confirmThen, failure, loading, notice, openDialog, section, table, when } from './parts.js';
+import { announce, badge, busy, codeBlock, confirmThen, failure, loading, named, notice, openDialog, section, table, when } from './parts.js';
 
 const SCOPES = [
   ['inference', 'ask models'],
@@ -45,7 +45,7 @@ export function mountKeys(root) {
     }
     await lookAtAudit(audit, abort.signal);
   };
-  replace(root, place, audit);
+  replace(root, h('div', { class: 'pair' }, place, audit));
   void look();
   return () => abort.abort();
 }
@@ -55,10 +55,10 @@ function keysSection(all, again) {
   const configured = all.some((each) => each.configured) && h('p', { class: 'hint' }, 'GATEWAY_API_KEY is good besides, with every right: it is of the settings, and is changed there.');
   const mint = button('Make a key', () => openMint(again), { class: 'primary' });
   if (keys.length === 0) {
-    return section('Keys', notice('empty', 'There are no stored keys', 'Give everybody who uses the gateway a key of their own: usage goes by it, and one can be taken back without the others.'), h('div', { class: 'buttons' }, mint), configured);
+    return section('Stored keys', notice('empty', 'There are no stored keys', 'Give everybody who uses the gateway a key of their own: usage goes by it, and one can be taken back without the others.'), h('div', { class: 'buttons' }, mint), configured);
   }
   const heads = ['Name', 'May', 'Limits', 'Ends', 'Last used', 'Made', 'Actions'];
-  return section('Keys', table('Stored keys', heads, keys.map((key) => keyRow(key, again))).element, h('div', { class: 'buttons' }, mint), configured);
+  return section('Stored keys', table('Stored keys', heads, keys.map((key) => keyRow(key, again)), { isSilent: true }).element, h('div', { class: 'buttons' }, mint), configured);
 }
 
 function keyRow(key, again) {
@@ -66,7 +66,7 @@ function keyRow(key, again) {
   return h(
     'tr',
     { 'data-key': key.id },
-    h('th', { scope: 'row' }, key.name),
+    h('th', { scope: 'row' }, named(key.name)),
     h('td', null, key.scopes.map((scope) => [badge(scope, scope === 'admin' ? 'warn' : 'plain'), ' '])),
     h('td', { class: 'wide' }, limitsOf(key)),
     h('td', null, key.expires === null ? 'never' : Date.parse(key.expires) < Date.now() ? badge('over', 'bad') : when(key.expires)),
@@ -231,9 +231,9 @@ function auditTable(lines) {
     'tr',
     null,
     h('th', { scope: 'row' }, when(line.time)),
-    h('td', null, line.actor ?? line.key ?? '–'),
+    h('td', null, named(line.actor ?? line.key)),
     h('td', null, line.action),
-    h('td', null, line.target ?? '–'),
+    h('td', null, named(line.target)),
     h('td', null, badge(line.outcome ?? '–', TONES[line.outcome] ?? 'plain'), line.error && ` ${line.error}`),
     h('td', null, line.client ?? '–'),
   ));

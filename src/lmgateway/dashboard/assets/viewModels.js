@@ -5,8 +5,8 @@
 import { ApiError, get, post } from './api.js';
 import { button, h, replace, setText } from './dom.js';
 import { FieldSet, INFERENCE_FIELDS, LOAD_FIELDS } from './fields.js';
-import { count, duration, inline, size } from './format.js';
-import { announce, badge, busy, confirmThen, failure, loading, notice, openDialog, progress, section, setProgress, table, when } from './parts.js';
+import { count, duration, inline, size, tokens } from './format.js';
+import { announce, badge, busy, confirmThen, failure, loading, named, notice, openDialog, progress, section, setProgress, table, when } from './parts.js';
 
 const CHANGES = new Set(['model_load_complete', 'model_unload_complete', 'model_activate', 'model_deactivate', 'model_state', 'upstream_up', 'upstream_down']);
 const SETTLE_MS = 250;
@@ -71,10 +71,8 @@ function drawAll(place, models, aliases, again) {
     place,
     models.stale && notice('note', 'LM Studio does not answer', h('span', null, 'This is what it had ', when(models.knownAt), '.')),
     models.management === 'gateway' && gatewayOnly(models.reason),
-    activeSection(models, again),
-    section('Loaded', loadedTable(models, again)),
-    section('Downloaded', downloadedTable(models, again), h('p', { class: 'hint' }, `The gateway manages LM Studio's models ${MANAGEMENT[models.management] ?? models.management}.`)),
-    aliases.length > 0 && section('Aliases', h('p', { class: 'quiet' }, 'Names that the gateway adds; they are set in its configuration.'), h('ul', null, aliases.map((each) => h('li', null, h('strong', null, each.id), each.root ? ` → ${each.root}` : '')))),
+    h('div', { class: 'pair' }, h('div', null, activeSection(models, again), section('Loaded', loadedTable(models, again))), section('Downloaded', downloadedTable(models, again), h('p', { class: 'hint' }, `The gateway manages LM Studio's models ${MANAGEMENT[models.management] ?? models.management}.`))),
+    aliases.length > 0 && section('Aliases', h('p', { class: 'quiet' }, 'Names that the gateway adds; they are set in its configuration.'), h('ul', null, aliases.map((each) => h('li', null, h('strong', null, named(each.id)), each.root ? ` → ${each.root}` : '')))),
   );
 }
 
@@ -104,7 +102,7 @@ function activeSection(models, again) {
   }));
   return section(
     'Active',
-    h('p', null, h('strong', null, active.instanceId ?? active.modelKey), ' ', active.resident === false ? badge('not loaded now', 'warn') : active.resident ? badge('loaded', 'good') : null),
+    h('p', null, h('strong', null, named(active.instanceId ?? active.modelKey)), ' ', active.resident === false ? badge('not loaded now', 'warn') : active.resident ? badge('loaded', 'good') : null),
     defaults.length > 0
       ? h('dl', { class: 'pairs' }, defaults.map(([name, value]) => [h('dt', null, labelOf(INFERENCE_FIELDS, name)), h('dd', null, inline(value))]))
       : h('p', { class: 'quiet' }, 'No default parameters: requests go on as they come.'),
@@ -121,22 +119,22 @@ function isActive(models, instance) {
 }
 
 function loadedTable(models, again) {
-  if (models.loaded.length === 0) return notice('empty', 'Nothing is loaded', models.management === 'gateway' ? '' : 'Load one of the models below.');
+  if (models.loaded.length === 0) return notice('empty', 'Nothing is loaded', models.management === 'gateway' ? '' : 'Load one of those that are downloaded.');
   const rows = models.loaded.map((each) => {
     const trouble = h('div', null);
     const unload = button('Unload', () => askToUnload(each, again), { class: 'small danger', 'aria-label': `Unload ${each.identifier}` });
     return h(
       'tr',
       null,
-      h('th', { scope: 'row' }, each.identifier, ' ', isActive(models, each) && badge('active', 'good')),
+      h('th', { scope: 'row' }, named(each.identifier), ' ', isActive(models, each) && badge('active', 'good')),
       h('td', null, each.type),
-      h('td', { class: 'number' }, count(each.loadConfig?.contextLength)),
+      h('td', { class: 'number' }, tokens(each.loadConfig?.contextLength)),
       h('td', null, configOf(each.loadConfig)),
       h('td', { class: 'number' }, each.ttlSeconds === null ? 'no' : duration(each.ttlSeconds * 1000)),
       h('td', null, h('div', { class: 'buttons' }, each.type !== 'embedding' && button('Activate', () => openActivate(each.modelKey, each.identifier, isActive(models, each) ? models.active.defaultInference : {}, again), { class: 'small', 'aria-label': `Activate ${each.identifier}` }), unload), trouble),
     );
   });
-  return table('Instances in memory', ['Instance', 'Type', { text: 'Context', number: true }, 'Configuration', { text: 'Idle limit', number: true }, 'Actions'], rows).element;
+  return table('Instances in memory', ['Instance', 'Type', { text: 'Context', number: true }, 'Configuration', { text: 'Idle limit', number: true }, 'Actions'], rows, { isSilent: true }).element;
 }
 
 function configOf(config) {
@@ -162,11 +160,11 @@ function downloadedTable(models, again) {
       h('td', null, each.type),
       h('td', { class: 'number' }, each.size > 0 ? size(each.size) : '–'),
       h('td', null, [each.paramsString, each.quantization?.name ?? null].filter(Boolean).join(', ') || '–'),
-      h('td', { class: 'number' }, count(each.maxContextLength)),
+      h('td', { class: 'number' }, tokens(each.maxContextLength)),
       h('td', null, h('div', { class: 'buttons' }, button('Load …', () => openLoad(each, models.management, again), { class: 'small', 'aria-label': `Load ${each.modelKey}` }), each.type !== 'embedding' && button('Activate', () => openActivate(each.modelKey, null, {}, again), { class: 'small', 'aria-label': `Activate ${each.modelKey}` }))),
     );
   });
-  return table('On the disk', ['Model', 'Type', { text: 'Size', number: true }, 'Kind', { text: 'Longest context', number: true }, 'Actions'], rows).element;
+  return table('On the disk', ['Model', 'Type', { text: 'Size', number: true }, 'Kind', { text: 'Max context', number: true }, 'Actions'], rows, { isSilent: true }).element;
 }
 
 function openLoad(model, management, again) {

@@ -5,7 +5,7 @@
 import { get, remove } from './api.js';
 import { button, h, replace, setText } from './dom.js';
 import { count, counted, duration, size, speed } from './format.js';
-import { badge, busy, notice, progress, section, setProgress, table, when } from './parts.js';
+import { badge, busy, named, notice, progress, section, setProgress, table, when } from './parts.js';
 import { may } from './session.js';
 import { openRequest } from './requestPanel.js';
 
@@ -23,7 +23,7 @@ export function mountNow(root, page) {
   const running = new RunningTable();
   const ended = table('The last requests, newest first', ['Model', 'Outcome', 'Key', { text: 'Took', number: true }, { text: 'First token', number: true }, { text: 'Tokens', number: true }, { text: 'Speed', number: true }, 'When'], []);
   const endedPlace = h('div', null);
-  replace(root, tiles.element, loads.element, section('In flight', running.element), section('Ended', endedPlace));
+  replace(root, tiles.away, tiles.element, loads.element, h('div', { class: 'pair' }, section('In flight', running.element), section('Ended', endedPlace)));
 
   let shownEnded = null;
   let endedAt = 0;
@@ -37,7 +37,7 @@ export function mountNow(root, page) {
       endedAt = performance.now();
       ended.body.replaceChildren(...live.ended.map((each) => ended.dress(endedRow(each))));
       if (live.ended.length > 0) replace(endedPlace, ended.element);
-      else replace(endedPlace, notice('empty', 'No requests yet', 'Point a client at this gateway: the view Connect says how.', h('a', { href: '#/connect' }, 'Connect a client')));
+      else replace(endedPlace, notice('empty', 'No requests yet', 'They are shown here once a client has asked something.', h('a', { href: '#/connect' }, 'Connect a client')));
     }
   };
   let isAsking = false;
@@ -65,12 +65,15 @@ export function mountNow(root, page) {
 class Tiles {
   constructor() {
     this.element = h('dl', { class: 'tiles' });
+    this._reason = h('p', null);
+    this.away = h('div', { class: 'notice error', role: 'alert', hidden: true }, h('p', { class: 'notice-title' }, 'LM Studio does not answer'), this._reason);
     this._values = {};
     for (const [name, label] of [['upstream', 'LM Studio'], ['active', 'Active model'], ['inFlight', 'In flight'], ['total', 'Requests'], ['errors', 'Errors']]) {
-      const value = h('span', null, '…');
+      const value = h('bdi', null, '…');
       const more = h('small', null);
-      this._values[name] = { value, more };
-      this.element.append(h('div', { class: 'tile' }, h('dt', null, label), h('dd', null, value, more)));
+      const tile = h('div', { class: 'tile' }, h('dt', null, label), h('dd', null, value, more));
+      this._values[name] = { value, more, tile };
+      this.element.append(tile);
     }
   }
 
@@ -79,7 +82,10 @@ class Tiles {
     const { status, upstream } = live;
     if (status === null) return;
     const isUp = upstream?.up;
-    this._set('upstream', isUp === null ? 'Not asked yet' : isUp ? 'Answers' : 'Away', isUp === false ? `${upstream?.url}: ${upstream?.reason ?? ''}` : upstream?.url);
+    this._set('upstream', isUp === null ? 'Not asked yet' : isUp ? 'Answers' : 'Away', upstream?.url);
+    this._values.upstream.tile.classList.toggle('bad', isUp === false);
+    this.away.hidden = isUp !== false;
+    if (isUp === false) setText(this._reason, upstream?.reason ?? '');
     this._set('active', status.activeModel?.instanceId ?? status.activeModel?.modelKey ?? 'None', status.activeModel === null ? 'requests must name a model' : status.activeModel.resident === false ? 'not loaded now' : '');
     this._set('inFlight', count(live.requests.size + live.uncounted), live.loads.size > 0 ? counted(live.loads.size, 'model is', 'models are') + ' being loaded' : '');
     this._set('total', count(status.totalRequests), 'since the start');
@@ -114,7 +120,7 @@ class Loads {
       if (row === undefined) {
         const bar = progress(`Loading ${load.modelKey}`, load.progress);
         const said = h('span', { class: 'quiet' });
-        row = { bar, said, element: h('div', null, h('p', { class: 'head' }, h('strong', null, load.instanceId ?? load.modelKey), said), bar) };
+        row = { bar, said, element: h('div', null, h('p', { class: 'head' }, h('strong', null, named(load.instanceId ?? load.modelKey)), said), bar) };
         this._rows.set(name, row);
         this._list.append(row.element);
       }
@@ -171,12 +177,12 @@ function runningRow(request) {
   const rate = h('td', { class: 'number' });
   const trouble = h('div', null);
   const cancel = may('admin') && button('Cancel', () => void busy(cancel, trouble, () => remove(`/debug/requests/${encodeURIComponent(id)}`)), { class: 'small danger', 'aria-label': `Cancel the request to ${request.model ?? 'no model'}` });
-  const name = button(request.model ?? 'no model', () => openRequest(id), { class: 'link' });
+  const name = button(named(request.model ?? 'no model'), () => openRequest(id), { class: 'link' });
   const element = h(
     'tr',
     { 'data-request': id },
     h('th', { scope: 'row' }, name),
-    h('td', null, request.key ?? '–'),
+    h('td', null, named(request.key)),
     age,
     first,
     rate,
@@ -198,9 +204,9 @@ function endedRow(each) {
   return h(
     'tr',
     null,
-    h('th', { scope: 'row' }, button(each.model ?? 'no model', () => openRequest(each.requestId), { class: 'link' })),
+    h('th', { scope: 'row' }, button(named(each.model ?? 'no model'), () => openRequest(each.requestId), { class: 'link' })),
     h('td', null, outcomeOf(each)),
-    h('td', null, each.key ?? '–'),
+    h('td', null, named(each.key)),
     number(duration(each.totalTimeMs)),
     number(duration(each.ttftMs)),
     number(count(each.tokenUsage?.totalTokens)),
