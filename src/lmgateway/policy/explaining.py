@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 
 from lmgateway.errors import GatewayError
 from lmgateway.interfaces import IRequestRewriter
-from lmgateway.message import ActiveModel, Completion, Injection, Principal, Rewritten
+from lmgateway.message import ActiveModel, Completing, Completion, Injection, Principal, Rewritten
 from lmgateway.policy.checks import Fault, Path, decodeFields, members, name, optional
 from lmgateway.policy.completion import Completions
 from lmgateway.policy.dialects import DIALECTS
@@ -64,6 +64,26 @@ def decodeQuestion(body: bytes) -> Question:
     return Question(asked.path, text, asked.key)
 
 
+class _Recording:
+    """
+    Completes a request, and remembers how.
+
+    :param completing: knows how.
+    :ivar asked: the model that the client named.
+    :ivar completion: what it is completed with.
+    """
+
+    def __init__(self, completing: Completing) -> None:
+        self.asked: str | None = None
+        self.completion = Completion()
+        self._completing = completing
+
+    def __call__(self, model: str | None) -> Completion:
+        self.asked = model
+        self.completion = self._completing(model)
+        return self.completion
+
+
 class Explainer:
     """
     Explains requests; sends none.
@@ -90,26 +110,18 @@ class Explainer:
         :return: JSON values: ``upstreamBody``, ``model``, ``stream``, ``alias``, ``injected``, ``notInjected``,
             ``refused``. What is refused has no body.
         """
-        asked: list[str | None] = []
-        given: list[Completion] = []
-        completing = self._completions.completing(route.dialect, route.inject, active, principal)
-
-        def complete(model: str | None) -> Completion:
-            asked.append(model)
-            given.append(completing(model))
-            return given[0]
-
-        told: dict[str, Any] = {"upstreamBody": None, "model": None, "stream": False, "alias": None}
         if route.inject == "none":
-            return {**told, "upstreamBody": body.decode("utf-8", "replace"), **_NONE}
+            return {**_UNREAD, "upstreamBody": body.decode("utf-8", "replace")}
+        recording = _Recording(self._completions.completing(route.dialect, route.inject, active, principal))
         try:
-            rewritten = self._rewriter.rewrite(body, complete, WATCHED)
+            rewritten = self._rewriter.rewrite(body, recording, WATCHED)
         except GatewayError as error:
             refused = {"status": error.status, "code": error.code, "message": error.message}
-            return {**told, **_NONE, "refused": refused}
+            return {**_UNREAD, "refused": refused}
         usage = askForUsage(rewritten) if asksForUsage else None
-        alias = asked[0] if given[0].alias is not None else None
-        injected = [_shown(each, _WHY) for each in given[0].injections if each.name in rewritten.injected]
+        asked, completion = recording.asked, recording.completion
+        alias = asked if completion.alias is not None else None
+        injected = [_shown(each, _WHY) for each in completion.injections if each.name in rewritten.injected]
         if usage is not None:
             injected.append(_USAGE)
         return {
@@ -118,7 +130,7 @@ class Explainer:
             "stream": rewritten.stream,
             "alias": None if alias is None else {"name": alias, "model": rewritten.model},
             "injected": injected,
-            "notInjected": [*_left(given[0], rewritten, body), *self._unknown(route, active, principal, asked[0])],
+            "notInjected": [*_left(completion, rewritten, body), *self._unknown(route, active, principal, asked)],
             "refused": None,
         }
 
@@ -137,7 +149,17 @@ class Explainer:
         ]
 
 
-_NONE: dict[str, Any] = {"injected": [], "notInjected": [], "refused": None}
+_UNREAD: dict[str, Any] = {
+    "upstreamBody": None,
+    "model": None,
+    "stream": False,
+    "alias": None,
+    "injected": [],
+    "notInjected": [],
+    "refused": None,
+}
+"""What is told of a body that nothing was read of."""
+
 _WHY = "The request does not have it."
 _USAGE = {
     "name": "usage",

@@ -114,7 +114,7 @@ class MemberSplicer:
             _refuseRepeats(repeated, _membersOf(completion))
         stream = "stream" in values and _isTrue(values["stream"])
         present = set(values)
-        separator = b"," if values else b""
+        isEmpty = not values
         replaced = None
         if completion.alias is not None and model is not None:
             model = _textOf(completion.alias)
@@ -127,8 +127,7 @@ class MemberSplicer:
                 model = _textOf(injection.value)
             elif injection.member == "stream":
                 stream = _isTrue(injection.value)
-        new = b",".join([msgspec.json.encode(each.member) + b":" + each.value for each in missing])
-        new = new + separator if new else b""
+        new = _spelled(missing, isEmpty=isEmpty)
         if replaced is not None:
             body = _exchanged(body, new, replaced, completion.alias or b"")
         elif new:
@@ -146,6 +145,16 @@ def _missingOf(completion: Completion, present: set[str]) -> list[Injection]:
             added.add(injection.member)
             missing.append(injection)
     return missing
+
+
+def _spelled(missing: list[Injection], *, isEmpty: bool) -> bytes:
+    """
+    Write members as they stand at the beginning of an object.
+
+    :param isEmpty: whether the object has no members of its own, so that no comma is to follow.
+    """
+    new = b",".join([msgspec.json.encode(each.member) + b":" + each.value for each in missing])
+    return new + b"," if new and not isEmpty else new
 
 
 def _membersOf(completion: Completion) -> set[str]:

@@ -211,16 +211,7 @@ class ProxyResource(Resource):
         watch = prepared.watch
         asksForStream = prepared.rewritten is not None and prepared.rewritten.stream
         silence = SilenceTimer(self._clock, rules.streamTimeout if asksForStream else rules.timeout)
-        response = await self._send(request, route, prepared.producer, silence)
-        asked = prepared.plain is not None
-        if prepared.plain is not None and response.code in REFUSALS:
-            held = await self._within(silence, holdWhole(response))
-            if refusesUsage(held.code, held.body):
-                self.asking.refused(self.state.url)
-                asked = False
-                response = await self._send(request, route, BytesBodyProducer(prepared.plain), silence)
-            else:
-                response = held
+        response, asked = await self._ask(request, route, prepared, silence)
         pairs = response.headers.pairs if isinstance(response.headers, VerbatimHeaders) else ()
         isStream = isEventStream(pairs)
         silence.allow(rules.streamTimeout if isStream else rules.timeout)
@@ -242,6 +233,24 @@ class ProxyResource(Resource):
         error = await relay.done
         if error is not None:
             raise error
+
+    async def _ask(
+        self, request: GatewayRequest, route: Route, prepared: Prepared, silence: SilenceTimer
+    ) -> tuple[IResponse, bool]:
+        """
+        Send the request; and once more without our asking for its usage, where that is what is refused.
+
+        :return: the answer, and whether it was asked for its usage by us.
+        """
+        plain, url = prepared.plain, self.state.url
+        response = await self._send(request, route, prepared.producer, silence)
+        if plain is None or response.code not in REFUSALS:
+            return response, plain is not None
+        held = await self._within(silence, holdWhole(response))
+        if not refusesUsage(held.code, held.body):
+            return held, True
+        self.asking.refused(url)
+        return await self._send(request, route, BytesBodyProducer(plain), silence), False
 
     async def _send(
         self,
