@@ -91,19 +91,36 @@ class Assembly:
         self._reactor = reactor
         self._tls = tls
         self._record = record
-        self.audit = AuditLog(store.directory, reactor, maskOf(settings))
+        self._makeWhatSurvives(store)
+        self._makeWhatIsRemembered()
+        self._makeWhatKnowsModels()
+        self._makeWhatAnswers()
+        self.site = GatewaySite(self.root, reactor, settings.limits, self.root.refuse, self._ended)
+        self.site.permits = self.root.permits
+        self.site.turnedAway = self.metrics.connectionTurnedAway
+
+    def _makeWhatSurvives(self, store: StateStore) -> None:
+        """Make what outlives the process: the active model, the keys, the usage, the audit."""
+        reactor = self._reactor
         self.active = StoredActiveModel(store)
         self.keys = KeyRing(store, reactor.seconds, self._keyChanged)
         self.desk = KeyDesk(self.keys, reactor.seconds, lambda: self.settings.access.apiKey is not None)
-        self.upstream = makeUpstream(settings, reactor)
-        self.probe = UpstreamProbe(self.upstream, reactor)
-        self.sessions = Sessions(reactor.seconds, settings.dashboard.sessionTimeout)
-        rules = makeRules(settings, {}, reactor.seconds, self.sessions)
-        debug = settings.debug
-        self.journal = Journal(reactor.seconds, debug.journalSize)
-        self.feed = FeedApi(self.journal, reactor, debug.maxSubscribers, debug.maxSubscribersPerKey)
-        self.metrics = Metrics()
         self.ledger = UsageLedger(store, reactor)
+        self.audit = AuditLog(store.directory, reactor, maskOf(self.settings))
+
+    def _makeWhatIsRemembered(self) -> None:
+        """Make what ends with the process: events, sums, single requests, who is signed in."""
+        debug, now = self.settings.debug, self._reactor.seconds
+        self.journal = Journal(now, debug.journalSize)
+        self.metrics = Metrics()
+        self.history = History(now)
+        self.captures = Captures(debug.capture, debug.captureSize)
+        self.sessions = Sessions(now, self.settings.dashboard.sessionTimeout)
+
+    def _makeWhatKnowsModels(self) -> None:
+        """Make what asks LM Studio, and what knows its models."""
+        settings, reactor = self.settings, self._reactor
+        self.upstream = makeUpstream(settings, reactor)
         self.state = UpstreamState(self.journal, settings.upstream.baseUrl)
         self.completions = Completions(settings.aliases, settings.models, isStrict=settings.upstream.strictModels)
         self.models = ModelService(
@@ -116,40 +133,41 @@ class Assembly:
             self.completions.loadConfigOf,
         )
         self.models.subscribe(self._modelsChanged)
-        history = History(reactor.seconds)
-        listeners = [ExchangeEvents(self.journal), self.metrics, self.ledger, self.models, history]
-        self.exchanges = Exchanges(listeners)
-        self.captures = Captures(settings.debug.capture, settings.debug.captureSize)
+        self.exchanges = Exchanges([ExchangeEvents(self.journal), self.metrics, self.ledger, self.models, self.history])
         self.studioLog = LogFollower(self.journal, reactor)
         self._followLog(settings)
-        asking = UsageAsking(isWanted=debug.askForUsage)
-        watching = Watching(self.exchanges, reactor, readerFor, self.captures)
+
+    def _makeWhatAnswers(self) -> None:
+        """Make what requests are answered by."""
+        settings, reactor, debug = self.settings, self._reactor, self.settings.debug
+        rules = makeRules(settings, {}, reactor.seconds, self.sessions)
         self.proxy = ProxyResource(
             rules,
             self.upstream,
             MemberSplicer(),
             self.active,
-            watching,
+            Watching(self.exchanges, reactor, readerFor, self.captures),
             self.state,
-            asking,
+            UsageAsking(isWanted=debug.askForUsage),
             self.completions,
             self.models.look,
             reactor,
         )
-        self.debug = DebugApi(self.exchanges, self.metrics, self.captures, self.models, self.state, history, reactor)
         self.listing = ModelListing(rules, self.upstream, self.state, self.completions, self.proxy, reactor)
-        proxied = dict.fromkeys(LISTED, self.listing)
+        self.feed = FeedApi(self.journal, reactor, debug.maxSubscribers, debug.maxSubscribersPerKey)
+        self.debug = DebugApi(
+            self.exchanges, self.metrics, self.captures, self.models, self.state, self.history, reactor
+        )
+        self.probe = UpstreamProbe(self.upstream, reactor)
         refusals = KeyRefusals(self.journal, reactor)
         self.dashboard = DashboardApi(
             PageAssets.read(), self.sessions, refusals, lambda: self._tls.authority is not None, rules
         )
         self.dashboard.isEnabled = settings.dashboard.enabled
         self.limits = RequestLimits(self.ledger.tokensOn, settings.limits.requestsPerMinutePerAddress)
+        proxied = dict.fromkeys(LISTED, self.listing)
         acts = AuditedActs(self.audit, reactor.seconds)
         self.root = GatewayRoot(rules, self.proxy, proxied, self._apis(), refusals, self.limits, acts)
-        self.site = GatewaySite(self.root, reactor, settings.limits, self.root.refuse, self._ended)
-        self.site.permits = self.root.permits
-        self.site.turnedAway = self.metrics.connectionTurnedAway
 
     def _apis(self) -> dict[bytes, IResource]:
         debug = self.debug.app.resource()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 SPARE_SECONDS = 10.0
 """What a stop may take beyond the drain."""
@@ -56,7 +57,7 @@ class Supervisor:
         """
         self._tell("READY=1", _statusLine(status))
         if self._interval and not self._life.running:
-            self._life.start(self._interval).addErrback(lambda reason: reason.raiseException())
+            self._life.start(self._interval).addErrback(_tellDefect)
 
     def reloading(self) -> None:
         """Tell that the configuration is being read; :meth:`ready` tells the end of it, whatever came of it."""
@@ -102,6 +103,10 @@ def watchdogSeconds(environ: Mapping[str, str], pid: int) -> float:
     if environ.get("WATCHDOG_PID", str(pid)) != str(pid) or not (microseconds.isascii() and microseconds.isdigit()):
         return 0.0
     return int(microseconds[:18]) / 1_000_000
+
+
+def _tellDefect(reason: Failure) -> None:
+    _log.failure("Defect while telling the service manager that the gateway lives; it is told no more", reason)
 
 
 def _addressOf(text: str) -> str | None:

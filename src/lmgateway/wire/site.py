@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
 from twisted.web.server import Site
@@ -126,7 +127,7 @@ class GatewaySite(Site):
     def startFactory(self) -> None:
         """Watch deadlines. The access log of ``twisted.web`` is not opened: ours is the web layer's."""
         if not self._sweeping.running:
-            self._sweeping.start(SWEEP_SECONDS, now=False).addErrback(lambda reason: reason.raiseException())
+            self._sweeping.start(SWEEP_SECONDS, now=False).addErrback(_tellDefect)
 
     def stopFactory(self) -> None:
         """Nobody listens any more; connections that are left are watched until they are drained."""
@@ -243,6 +244,10 @@ _WHY = {
     NOT_ALLOWED: "its address may not connect (access.allow)",
 }
 """The reasons for closing a connection unheard, for people."""
+
+
+def _tellDefect(reason: Failure) -> None:
+    _log.failure("Defect while looking at deadlines; none is kept any more", reason)
 
 
 def _hostOf(address: object) -> str:
