@@ -7,7 +7,7 @@ from typing import Any
 from lmgateway.errors import UpstreamUnavailable
 from lmgateway.wire.agent import UpstreamAgent
 from lmgateway.wire.secured import SecuredEndpoint
-from lmgateway.wire.upstream import DirectUpstream, UpstreamEndpoints
+from lmgateway.wire.upstream import DirectUpstream, UpstreamEndpoints, certificatesIn
 from twisted.internet import error
 from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.protocol import Factory, Protocol
@@ -18,6 +18,8 @@ from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
+
+from tests.folders import selfSigned, temporaryFolder
 
 SECONDS = 3.0
 
@@ -67,6 +69,16 @@ class UpstreamEndpointsTests(SynchronousTestCase):
         ):
             endpoint = self.endpoints.endpointForURI(URI.fromBytes(url))
             self.assertEqual(isinstance(endpoint, SecuredEndpoint), isSecured)
+
+    def test_certificates(self) -> None:
+        """Of a file of certificates all of them are trusted, whatever else stands before, between and behind them."""
+        path = temporaryFolder(self) / "ca.pem"
+        key = b"-----BEGIN PRIVATE KEY-----\nMC4=\n-----END PRIVATE KEY-----\n"
+        certificates = selfSigned(), selfSigned()
+        path.write_bytes(b"# text\n" + key + certificates[0] + b"BEGIN here\n" + certificates[1] + key)
+        trusted = [each.dumpPEM() for each in certificatesIn(str(path))]
+        self.assertEqual(trusted, list(certificates))
+        UpstreamEndpoints(self.reactor, SECONDS, str(path))
 
     def whyNot(self, url: str, failure: Exception | None = None) -> str:
         """Have connecting fail, where it is begun at all, and give what the request then says."""

@@ -9,7 +9,9 @@ no redirects, respells no target, decodes no answer.
 
 from __future__ import annotations
 
+import re
 from http.cookiejar import CookieJar
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hyperlink import EncodedURL
@@ -35,6 +37,9 @@ from lmgateway.wire.agent import UpstreamAgent
 from lmgateway.wire.answer import AnswerBroken, ConnectFailed
 from lmgateway.wire.headers import VerbatimHeaders
 from lmgateway.wire.secured import SecuredEndpoint
+
+_CERTIFICATE = re.compile(rb"-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----.*?-----END \1-----\n?", re.DOTALL)
+"""A certificate in PEM, by each of the names that OpenSSL knows for one."""
 
 
 class NoCookies(CookieJar):
@@ -84,11 +89,7 @@ class UpstreamEndpoints:
         self._trustRoot = None
         self._tls: dict[str, Any] = {}
         if caFile is not None:
-            with open(caFile, "rb") as file:  # noqa: PTH123
-                pems = file.read().split(b"-----END CERTIFICATE-----")
-            self._trustRoot = trustRootFromCertificates(
-                [Certificate.loadPEM(pem + b"-----END CERTIFICATE-----") for pem in pems if b"BEGIN" in pem]
-            )
+            self._trustRoot = trustRootFromCertificates(certificatesIn(caFile))
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """Give the endpoint of a URL's scheme, host and port; TLS verifies the host's name."""
@@ -106,6 +107,16 @@ class UpstreamEndpoints:
             # Made once: it reads the trusted certificates, which takes milliseconds.
             self._tls[host] = optionsForClientTLS(host, trustRoot=self._trustRoot)
         return SecuredEndpoint(self._reactor, endpoint, self._tls[host], self._timeout)
+
+
+def certificatesIn(path: str) -> list[Certificate]:
+    """
+    Read the certificates in a PEM file, in which other things may stand besides: text, keys, lists of what was revoked.
+
+    :raise OSError: it cannot be read.
+    :raise OpenSSL.SSL.Error: one of them makes no sense.
+    """
+    return [Certificate.loadPEM(found[0]) for found in _CERTIFICATE.finditer(Path(path).read_bytes())]
 
 
 class _Upstream:
