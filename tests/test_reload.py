@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from lmgateway.keys import KeyRing
+from lmgateway.settings import SettingsError
 from msgspec.structs import replace
+from twisted.internet.defer import Deferred
 
 from tests.folders import selfSigned
 from tests.gateways import EMPTY, END, HEAD, KEY, GatewayTestCase, ServingTestCase, chunk
@@ -180,6 +182,18 @@ class UpstreamTests(ServingTestCase):
         self.reload(self.gateway, trusting)
         self.network.flush()
         self.assertTrue(idle.ended)
+
+    def test_certificatesGone(self) -> None:
+        """Where they are gone by the time they are read, the reload fails with a sentence, and the settings of before count."""
+        file = self.folder / "ca.pem"
+        file.write_bytes(selfSigned())
+        trusting = self.settings({"ca-file": [str(file)]}, GATEWAY_API_KEY=OTHER_KEY)
+        before = self.gateway.settings
+        file.unlink()
+        failing = Deferred.fromCoroutine(self.gateway.reload(trusting))
+        self.assertIn("upstream.caFile", str(self.failureResultOf(failing, SettingsError).value))
+        self.assertIs(self.gateway.settings, before)
+        self.assertEqual(self.ask(self.gateway, "/debug/status", key=KEY).status, 200)
 
     def test_timeouts(self) -> None:
         """Another allowance of silence counts for the next request."""

@@ -206,8 +206,8 @@ class Gateway(MultiService):
         fresh = _inForce(settings, before)
         if self._tls.isLoaded:
             self._tls.load(fresh.tls)
-        self.settings = fresh
         self._parts.configure(fresh)
+        self.settings = fresh
         self._applyTls()
         await self._rereadKeys()
         for name in _fixedOnes(settings, before):

@@ -241,13 +241,13 @@ def gatewayService(
         store = StateStore.open(settings.state.directory, reactor)
     except (SettingsError, StateError) as error:
         raise SystemExit(f"lmgateway: {error}") from None
-    gateway = Gateway(settings, reactor, store, announce, logs.access.record)
     try:
+        gateway = Gateway(settings, reactor, store, announce, logs.access.record)
         key = gateway.restore()
         if key is not None:
             keyMade(key)
         gateway.listen()
-    except StartError as error:
+    except (SettingsError, StartError) as error:
         raise SystemExit(f"lmgateway: {error}") from None
     return GatewayProcess(gateway, logs, reactor, reread, Supervisor(os.environ, reactor, os.getpid()))
 

@@ -32,7 +32,7 @@ from zope.interface import implementer
 from lmgateway.errors import UpstreamBroken, UpstreamUnavailable
 from lmgateway.interfaces import IUpstream
 from lmgateway.message import HeaderPairs
-from lmgateway.settings import Settings
+from lmgateway.settings import Settings, SettingsError
 from lmgateway.wire.agent import UpstreamAgent
 from lmgateway.wire.answer import AnswerBroken, ConnectFailed
 from lmgateway.wire.headers import VerbatimHeaders
@@ -113,10 +113,15 @@ def certificatesIn(path: str) -> list[Certificate]:
     """
     Read the certificates in a PEM file, in which other things may stand besides: text, keys, lists of what was revoked.
 
-    :raise OSError: it cannot be read.
-    :raise OpenSSL.SSL.Error: one of them makes no sense.
+    :raise SettingsError: it cannot be read, or one of them makes no sense. It was looked at when the settings were read, but may
+        be another by now.
     """
-    return [Certificate.loadPEM(found[0]) for found in _CERTIFICATE.finditer(Path(path).read_bytes())]
+    try:
+        return [Certificate.loadPEM(found[0]) for found in _CERTIFICATE.finditer(Path(path).read_bytes())]
+    except OSError as error:
+        raise SettingsError(f"upstream.caFile = {path}: it cannot be read ({error.strerror})") from None
+    except SSL.Error:
+        raise SettingsError(f"upstream.caFile = {path}: a certificate in it makes no sense") from None
 
 
 class _Upstream:

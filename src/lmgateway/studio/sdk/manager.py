@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgentEndpointFactory
@@ -18,7 +17,7 @@ from zope.interface import implementer
 from lmgateway.errors import GatewayError, UpstreamBroken, UpstreamUnavailable
 from lmgateway.interfaces import IModelManager
 from lmgateway.inventory import DownloadedModel, Inventory, LoadOrder, LoadOutcome, Management
-from lmgateway.settings import Settings
+from lmgateway.settings import Settings, SettingsError
 from lmgateway.studio.bodies import isName
 from lmgateway.studio.loadconfig import flatten, fromSdk, notApplied, toSdk
 from lmgateway.studio.sdk.connection import Connection, credentialsOf
@@ -218,7 +217,7 @@ def makeSdkManager(settings: Settings, reactor: Any) -> SdkManager:
     upstream = settings.upstream
     try:
         endpoints = UpstreamEndpoints(reactor, upstream.connectTimeout, upstream.caFile)
-    except (OSError, SSL.Error) as error:
+    except SettingsError as error:
         msg = "The certificates to trust for LM Studio (upstream.caFile) cannot be read any more. Put the file back."
         raise UpstreamUnavailable(msg) from error
     return SdkManager(endpoints, upstream.baseUrl, upstream.apiToken, reactor)
