@@ -111,7 +111,7 @@ await check('stays readable with 20 requests in flight and hostile names', async
     return request.respond({ status: 200, contentType: 'application/json', body: JSON.stringify(told) });
   };
   page.on('request', onRequest);
-  for (let index = 0; index < IN_FLIGHT; index += 1) void chat({ model: NAMES[index % NAMES.length], max_tokens: 3000 }, 'tokens-per-second=8; parallel=20');
+  for (let index = 0; index < IN_FLIGHT; index += 1) void chat({ model: NAMES[index % NAMES.length], max_tokens: 3000 }, 'tokens-per-second=3; parallel=20');
   void admin('/admin/models/load', { modelKey: 'google/gemma-3-4b' });
   await go('now');
   await tab.until('they are not in flight', (most) => document.querySelectorAll('tr[data-request]').length === most, IN_FLIGHT);

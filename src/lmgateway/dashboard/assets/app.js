@@ -71,7 +71,7 @@ function showTop() {
     top,
     h('span', { class: 'brand' }, 'LM gateway'),
     h('nav', { 'aria-label': 'Views' }, h('ul', null, items)),
-    h('div', { class: 'who' }, h('span', { title: who?.scopes.join(', ') }, who?.name ?? ''), !who?.keyless && button('Sign out', () => void leave(), { class: 'small' })),
+    h('div', { class: 'who' }, h('span', { title: `${who?.name}: ${who?.scopes.join(', ')}` }, who?.name ?? ''), !who?.keyless && button('Sign out', () => void leave(), { class: 'small' })),
   );
 }
 

@@ -3,7 +3,7 @@
  */
 
 import { ApiError } from './api.js';
-import { button, freshId, h, replace, setText } from './dom.js';
+import { button, freshId, h, replace, setText, visible } from './dom.js';
 import { ago, fullTime } from './format.js';
 
 /**
@@ -42,7 +42,7 @@ export const BACK = 'gateway-back';
 export const badge = (text, tone = 'plain') => h('span', { class: `badge ${tone}` }, text);
 
 /** A name that somebody chose, in whatever script: its direction is its own matter. @param {string | null | undefined} text */
-export const named = (text) => (text === null || text === undefined ? '–' : h('bdi', null, text));
+export const named = (text) => (text === null || text === undefined ? '–' : h('bdi', { dir: visible(text) === text ? null : 'ltr' }, text));
 
 /**
  * A table that scrolls by itself where the page is narrow.

@@ -58,7 +58,7 @@ function keysSection(all, again) {
     return section('Stored keys', notice('empty', 'There are no stored keys', 'Give everybody who uses the gateway a key of their own: usage goes by it, and one can be taken back without the others.'), h('div', { class: 'buttons' }, mint), configured);
   }
   const heads = ['Name', 'May', 'Limits', 'Ends', 'Last used', 'Made', 'Actions'];
-  return section('Stored keys', table('Stored keys', heads, keys.map((key) => keyRow(key, again)), { isSilent: true }).element, h('div', { class: 'buttons' }, mint), configured);
+  return section('Stored keys', table('What each key may', heads, keys.map((key) => keyRow(key, again)), { isSilent: true }).element, h('div', { class: 'buttons' }, mint), configured);
 }
 
 function keyRow(key, again) {

@@ -156,10 +156,10 @@ function downloadedTable(models, again) {
     return h(
       'tr',
       null,
-      h('th', { scope: 'row' }, each.modelKey, each.displayName && h('span', { class: 'quiet' }, ` ${each.displayName}`), ' ', isLoaded && badge('loaded', 'good')),
+      h('th', { scope: 'row' }, named(each.modelKey), ' ', each.displayName && h('bdi', { class: 'quiet' }, each.displayName), ' ', isLoaded && badge('loaded', 'good')),
       h('td', null, each.type),
       h('td', { class: 'number' }, each.size > 0 ? size(each.size) : '–'),
-      h('td', null, [each.paramsString, each.quantization?.name ?? null].filter(Boolean).join(', ') || '–'),
+      h('td', { class: 'tight' }, [each.paramsString, each.quantization?.name ?? null].filter(Boolean).join(', ') || '–'),
       h('td', { class: 'number' }, tokens(each.maxContextLength)),
       h('td', null, h('div', { class: 'buttons' }, button('Load …', () => openLoad(each, models.management, again), { class: 'small', 'aria-label': `Load ${each.modelKey}` }), each.type !== 'embedding' && button('Activate', () => openActivate(each.modelKey, null, {}, again), { class: 'small', 'aria-label': `Activate ${each.modelKey}` }))),
     );

@@ -186,7 +186,7 @@ function runningRow(request) {
     age,
     first,
     rate,
-    h('td', null, h('span', { class: 'mono' }, request.path), request.stream && ' (stream)'),
+    h('td', { class: 'tight' }, h('span', { class: 'mono' }, request.path), request.stream && ' (stream)'),
     cancel && h('td', null, cancel, trouble),
   );
   return { element, age, first, speed: rate };
