@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_to_bytes
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lmgateway.errors import BadRequest, MethodNotAllowed, NotFound
 from lmgateway.message import Scope
@@ -31,6 +31,13 @@ SHORTHANDS = (
 ADMIN_IN_EXPRESS = re.compile(rb"(?i)/api/v1/models/(?:load|unload|download(?:/.*)?)/?")
 """What LM Studio's Express takes for a route that loads, unloads or downloads: any case, a slash more or less."""
 
+GUARDED = (
+    *("/api/v1/models/load", "/api/v1/models/unload", "/api/v1/models/download", "/api/v1/models/download/status/x"),
+    *("/v1/chat/completions", "/chat/completions", "/v1/responses", "/responses", "/v1/messages"),
+    *("/api/v0/chat/completions", "/api/v1/chat"),
+)
+"""Paths for which more than the right to infer may be needed; stated here, so that a row that is missing is missed."""
+
 CHATS_IN_EXPRESS = re.compile(
     rb"(?i)/(?:v1/chat/completions|v1/responses|v1/messages|api/v0/chat/completions|api/v1/chat)/?"
 )
@@ -49,7 +56,7 @@ def resolve(path: bytes) -> Route | None:
 @st.composite
 def respelled(draw: st.DrawFn) -> bytes:
     """A path of the table with its case changed and something behind it; every fourth with a needless escape, too."""
-    path = draw(st.sampled_from([row.name.replace("*", "x/y") for row in ROUTES]))
+    path = draw(st.one_of(*map(st.sampled_from, (GUARDED, [row.name.replace("*", "x/y") for row in ROUTES]))))
     flips = draw(st.lists(st.booleans(), min_size=len(path), max_size=len(path)))
     path = "".join(letter.upper() if flip else letter for letter, flip in zip(path, flips, strict=True))
     if draw(st.integers(0, 3)) == 0:
@@ -166,6 +173,25 @@ class ResolveTests(SynchronousTestCase):
         """Every row asks for a scope, but for those that are open."""
         self.assertEqual([row.name for row in ROUTES if (row.scope is None) != row.isOpen], [])
 
+    def test_scopes(self) -> None:
+        """
+        Below /admin an administrator is needed, below /debug and for /metrics whoever may watch, to change something there an
+        administrator again; for LM Studio's own paths whoever may infer, but for the three that load, unload and download.
+        """
+        forAdmins = {"/api/v1/models/load", "/api/v1/models/unload", "/api/v1/models/download*"}
+        self.assertTrue(forAdmins <= {row.name for row in ROUTES})
+        for row in ROUTES:
+            if row.isOpen:
+                continue
+            beginning = row.name.split("/")[1]
+            if row.kind == "proxy":
+                needed = Scope.ADMIN if row.name in forAdmins else Scope.INFERENCE
+            else:
+                needed = {"admin": Scope.ADMIN, "debug": Scope.MONITOR, "metrics": Scope.MONITOR}[beginning]
+            for method in row.methods or ANY_BUT_TRACE:
+                isChange = beginning == "debug" and method not in (b"GET", b"HEAD")
+                self.assertEqual(row.scopeFor(method), Scope.ADMIN if isChange else needed, (row.name, method))
+
     def test_healthWithKey(self) -> None:
         """Where health needs a key, any key will do."""
         route = RouteTable(requireAuthForHealth=True).resolve(b"GET", b"/health/ready")
@@ -243,6 +269,10 @@ class SpellingTests(SynchronousTestCase):
         )
 
     @given(st.one_of(respelled(), TARGETS))
+    @example(b"/api/v1/models/load")
+    @example(b"/api/v1/models/LOAD/")
+    @example(b"/api/v1/models/Download/status/x")
+    @example(b"/v1/chat/Completions/")
     def test_noWayAround(self, target: bytes) -> None:
         """Whatever Express would take for loading, unloading, downloading or a chat is guarded as such, however it is spelled."""
         route = routeOf(target)

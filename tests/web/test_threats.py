@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 
 from hypothesis import given, settings
@@ -209,7 +210,10 @@ class ForgeryTests(SynchronousTestCase):
             self.assertEqual(gateway.ask("GET", "/v1/x", key=None, headers={name: "10.1.2.3"}).status, 401, name)
 
     def test_noAmbientRights(self) -> None:
-        """An administrative act takes a key: no origin, cookie, address or password that a browser sends by itself is one."""
+        """
+        An administrative act takes a key in a field of its own: no origin, cookie, address or password that a browser sends by
+        itself is one, and none that a link can hold.
+        """
         gateway = MemoryGateway()
         for site in (None, "same-origin", "same-site", "cross-site", "none"):
             for origin in (None, "http://127.0.0.1:8001", "http://evil.example", "null"):
@@ -221,6 +225,11 @@ class ForgeryTests(SynchronousTestCase):
                         fields["Origin"] = origin
                     answer = gateway.ask("POST", "/admin/models/deactivate", {}, key=None, headers=fields)
                     self.assertIn(answer.status, {401, 403}, fields)
+        for kept in (f"admin:{KEY}", f"{KEY}:", f":{KEY}"):
+            fields = {"Authorization": f"Basic {b64encode(kept.encode()).decode()}"}
+            self.assertEqual(gateway.ask("GET", "/admin/keys", key=None, headers=fields).status, 401, kept)
+        for target in (f"/admin/keys?key={KEY}", f"/admin/keys?api_key={KEY}", f"/admin/keys?access_token={KEY}"):
+            self.assertEqual(gateway.ask("GET", target, key=None).status, 401, target)
 
     def test_forms(self) -> None:
         """Where no key is needed, what a form of a web page can send is no administrative act."""
