@@ -22,7 +22,7 @@ NODE = CACHE / "dashboard"
 SHOTS = CACHE / "shots"
 REQUIREMENTS = ("puppeteer-core@^24", "axe-core@^4")
 BIN = Path(sys.executable).parent
-SCRIPTS = (("checks_dashboard.mjs",), ("checks_dashboard_states.mjs", "--no-models"))
+SCRIPTS = (("checks_dashboard.mjs",), ("checks_dashboard_states.mjs", "--no-models"), ("checks_dashboard_access.mjs",))
 """The checks, and the options of the simulator that they begin with."""
 CONFIG = '[debug]\ncapture = ["*"]\n[upstream]\nstrictModels = false\n'
 

@@ -101,6 +101,26 @@ export function visible(text) {
   return text.replace(DECEIVING, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
+/**
+ * Change a part of the page, and lose no focus in it: it goes to what is called as what had it, or else to a refuge.
+ * @param {Element} place
+ * @param {() => void} change
+ * @param {HTMLElement | null} [refuge] left out: what is called the same, or else the heading.
+ */
+export function keepingFocus(place, change, refuge = null) {
+  const held = place.contains(document.activeElement) ? document.activeElement : null;
+  change();
+  if (held === null || held.isConnected) return;
+  const name = nameOf(held);
+  const same = refuge ?? [...place.querySelectorAll('button, a[href], input, select, [tabindex]')].find((each) => nameOf(each) === name);
+  (same ?? heading())?.focus();
+}
+
+const nameOf = (element) => element.dataset.of ?? element.getAttribute('aria-label') ?? element.textContent;
+
+/** The heading of the view: where the focus is at home. @returns {HTMLElement | null} */
+export const heading = () => document.querySelector('main h1');
+
 let counter = 0;
 
 /**

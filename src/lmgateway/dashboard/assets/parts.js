@@ -3,7 +3,7 @@
  */
 
 import { ApiError } from './api.js';
-import { button, freshId, h, replace, setText, visible } from './dom.js';
+import { button, freshId, h, heading as home, replace, setText, visible } from './dom.js';
 import { ago, fullTime } from './format.js';
 
 /**
@@ -169,7 +169,7 @@ export function openDialog(title, content) {
   replace(dialog, h('h2', { id: heading }, title), content(close));
   dialog.addEventListener('close', () => {
     dialog.remove();
-    if (before instanceof HTMLElement && before.isConnected) before.focus();
+    (before instanceof HTMLElement && before.isConnected ? before : home())?.focus();
   });
   document.body.append(dialog);
   dialog.showModal();
@@ -199,6 +199,7 @@ export function confirmThen(title, sentence, verb, act) {
  * @param {() => void} [then]
  */
 export async function busy(trigger, trouble, act, then) {
+  const hadFocus = document.activeElement === trigger;
   trigger.setAttribute('aria-busy', 'true');
   trigger.disabled = true;
   replace(trouble);
@@ -210,6 +211,8 @@ export async function busy(trigger, trouble, act, then) {
   } finally {
     trigger.disabled = false;
     trigger.removeAttribute('aria-busy');
+    // Browsers take the focus from what is disabled.
+    if (hadFocus && document.activeElement === document.body) (trigger.isConnected ? trigger : home())?.focus();
   }
 }
 

@@ -2,7 +2,7 @@
  * The live feed of events.
  */
 
-import { button, freshId, h, replace, setText } from './dom.js';
+import { button, freshId, h, keepingFocus, replace, setText } from './dom.js';
 import { count, counted, duration, inline, speed, timeOf } from './format.js';
 import { badge, codeBlock, notice, openDialog } from './parts.js';
 import { MOST_RECENT } from './page.js';
@@ -52,7 +52,9 @@ export function mountEvents(root, page) {
     if (isPaused) return;
     const batch = pending.splice(0, MOST_PER_FRAME);
     list.prepend(...batch.reverse().map(rowOf));
-    while (list.childElementCount > MOST_RECENT) list.lastElementChild.remove();
+    keepingFocus(list, () => {
+      while (list.childElementCount > MOST_RECENT) list.lastElementChild.remove();
+    }, list);
     status();
     if (pending.length > 0) schedule();
   };

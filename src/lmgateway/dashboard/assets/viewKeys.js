@@ -3,7 +3,7 @@
  */
 
 import { ApiError, get, patch, post, remove } from './api.js';
-import { button, h, replace } from './dom.js';
+import { button, h, keepingFocus, replace } from './dom.js';
 import { FieldSet } from './fields.js';
 import { count } from './format.js';
 import { announce, badge, busy, codeBlock, confirmThen, failure, loading, named, notice, openDialog, section, table, when } from './parts.js';
@@ -39,7 +39,7 @@ export function mountKeys(root) {
   const look = async () => {
     try {
       const told = await get('/admin/keys', abort.signal);
-      if (!abort.signal.aborted) replace(place, keysSection(told.keys, look));
+      if (!abort.signal.aborted) keepingFocus(place, () => replace(place, keysSection(told.keys, look)));
     } catch (error) {
       if (!abort.signal.aborted) replace(place, failure(error, () => void look()));
     }

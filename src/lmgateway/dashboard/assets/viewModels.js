@@ -3,7 +3,7 @@
  */
 
 import { ApiError, get, post } from './api.js';
-import { button, h, replace, setText } from './dom.js';
+import { button, h, keepingFocus, replace, setText } from './dom.js';
 import { FieldSet, INFERENCE_FIELDS, LOAD_FIELDS } from './fields.js';
 import { count, duration, inline, size, tokens } from './format.js';
 import { announce, badge, busy, confirmThen, failure, loading, named, notice, openDialog, progress, section, setProgress, table, when } from './parts.js';
@@ -36,7 +36,7 @@ export function mountModels(root, page) {
   const look = async () => {
     try {
       const [models, list] = await Promise.all([get('/admin/models', abort.signal), get('/v1/models', abort.signal).catch(() => null)]);
-      if (!abort.signal.aborted) drawAll(place, models, aliasesOf(list), look);
+      if (!abort.signal.aborted) keepingFocus(place, () => drawAll(place, models, aliasesOf(list), look));
     } catch (error) {
       if (!abort.signal.aborted) replace(place, failure(error, () => void look()));
     }

@@ -3,7 +3,7 @@
  */
 
 import { get, remove } from './api.js';
-import { button, h, replace, setText } from './dom.js';
+import { button, h, heading, keepingFocus, replace, setText } from './dom.js';
 import { count, counted, duration, size, speed } from './format.js';
 import { badge, busy, named, notice, progress, section, setProgress, table, when } from './parts.js';
 import { may } from './session.js';
@@ -35,7 +35,7 @@ export function mountNow(root, page) {
     if (newest !== shownEnded && performance.now() - endedAt > ENDED_MS) {
       shownEnded = newest;
       endedAt = performance.now();
-      ended.body.replaceChildren(...live.ended.map((each) => ended.dress(endedRow(each))));
+      keepingFocus(ended.body, () => ended.body.replaceChildren(...live.ended.map((each) => ended.dress(endedRow(each)))));
       if (live.ended.length > 0) replace(endedPlace, ended.element);
       else replace(endedPlace, notice('empty', 'No requests yet', 'They are shown here once a client has asked something.', h('a', { href: '#/connect' }, 'Connect a client')));
     }
@@ -148,7 +148,8 @@ class RunningTable {
     setText(this._more, live.uncounted > 0 ? `and ${counted(live.uncounted, 'more request')}` : '');
     for (const [id, { element }] of this._rows) {
       if (live.requests.has(id)) continue;
-      element.remove();
+      // Not to the next row: whoever presses once more would cancel that one.
+      keepingFocus(element, () => element.remove(), heading());
       this._rows.delete(id);
     }
     for (const request of live.requests.values()) {
@@ -204,7 +205,7 @@ function endedRow(each) {
   return h(
     'tr',
     null,
-    h('th', { scope: 'row' }, button(named(each.model ?? 'no model'), () => openRequest(each.requestId), { class: 'link' })),
+    h('th', { scope: 'row' }, button(named(each.model ?? 'no model'), () => openRequest(each.requestId), { class: 'link', 'data-of': each.requestId })),
     h('td', null, outcomeOf(each)),
     h('td', null, named(each.key)),
     number(duration(each.totalTimeMs)),
