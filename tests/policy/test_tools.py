@@ -65,6 +65,12 @@ class NamesServersTests(SynchronousTestCase):
         self.assertTrue(namesServers(b'{"tools":[{"x":' + deep + b'},{"type":"mcp"}]}'))
         self.assertFalse(namesServers(b'{"tools":[{"x":' + deep + b',"y":"mcp"}]}'))
 
+    def test_longNumbers(self) -> None:
+        """A number may have more digits than Python reads, and the server behind it is seen."""
+        for number in (b"9" * 5000, b"-" + b"9" * 5000, b"1e999999", b"1" * 5000 + b".5"):
+            self.assertTrue(namesServers(b'{"tools":[{"x":' + number + b'},{"type":"mcp"}]}'))
+            self.assertFalse(namesServers(b'{"tools":[{"x":' + number + b',"y":"mcp"}]}'))
+
     @given(VALUES)
     def test_anyTools(self, tools: Any) -> None:
         """Of any value it tells whether one of its items, or it itself, is an object of that type."""

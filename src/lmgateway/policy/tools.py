@@ -33,7 +33,8 @@ def namesServers(body: bytes) -> bool:
         return False
     values = readQuickly(body) or readCarefully(body)[0]
     try:
-        tools: Any = json.loads(bytes(values["tools"]), object_pairs_hook=tuple)
+        # Numbers decide nothing here, and Python refuses to read one of some thousand digits.
+        tools: Any = json.loads(bytes(values["tools"]), object_pairs_hook=tuple, parse_int=str)
     except RecursionError:
         return True
     # An object has become the tuple of its members; an array is a list.
