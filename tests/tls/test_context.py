@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import ssl
 import warnings
+from datetime import timedelta
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 from lmgateway.tls.authority import TlsError, makeAuthority, makeLeaf
@@ -142,6 +147,14 @@ class ReadTests(SynchronousTestCase):
         """A key that belongs to nothing here is refused."""
         other = generate_private_key(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self.assertIn("is not the key of", self.refusal(CERTIFICATE, other))
+
+    def test_tooShort(self) -> None:
+        """A key that OpenSSL thinks too short is refused with OpenSSL's own words."""
+        key = rsa.generate_private_key(65537, 1024)  # noqa: S505 - that it is refused is the point
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "short")])
+        builder = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW, NOW + timedelta(days=1))
+        identity = Identity((builder.sign(key, SHA256()),), key)
+        self.assertRegex(str(self.assertRaises(TlsError, makeContext, identity, None)), "OpenSSL refuses .* too small")
 
     @given(st.binary(), st.binary())
     def test_anyBytes(self, before: bytes, after: bytes) -> None:

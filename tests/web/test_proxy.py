@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
+from lmgateway.inventory import DownloadedModel, Inventory
 from lmgateway.message import ActiveModel, Grant, Principal, Scope
 from lmgateway.policy.authentication import digestOf
+from lmgateway.policy.model_names import KnownModels
 from lmgateway.studio.simulator.behaviour import Behaviour
 from msgspec.structs import replace
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.support import Answer, MemoryGateway, ScriptedUpstreams, requestBytes, settingsOf
@@ -309,6 +313,37 @@ class CancellationTests(SynchronousTestCase):
         self.assertEqual(len(self.client.answers[0].body), 500_000)
 
 
+class UnknownModelTests(SynchronousTestCase):
+    """A model that LM Studio did not have when it was last looked at."""
+
+    def setUp(self) -> None:
+        self.gateway = MemoryGateway()
+        self.gateway.completions.known = KnownModels(Inventory())
+
+    def ask(self, look: Callable[[], Deferred[bool]]) -> Answer:
+        """Ask for it, on a gateway that looks so."""
+        self.gateway.proxy._look = look
+        return self.gateway.ask("POST", "/v1/chat/completions", {**CHAT, "model": "qwen/qwen3-8b"})
+
+    def test_lookedAt(self) -> None:
+        """LM Studio is looked at before a model is refused, and one that has come since is served."""
+
+        def look() -> Deferred[bool]:
+            self.gateway.completions.known = KnownModels(
+                Inventory((DownloadedModel("qwen/qwen3-8b", "llm", "qwen/qwen3-8b"),))
+            )
+            return succeed(True)
+
+        self.assertEqual(self.ask(look).status, 200)
+
+    def test_refused(self) -> None:
+        """One that has not come is refused: after one look, and without any where LM Studio was looked at just now."""
+        for hasLooked in (True, False):
+            answer = self.ask(lambda hasLooked=hasLooked: succeed(hasLooked))  # type: ignore[misc]
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (404, "model_not_found"))
+        self.assertEqual((len(self.gateway.simulator.received), len(self.gateway.exchanges.inFlight)), (0, 0))
+
+
 class RestrictedKeyTests(SynchronousTestCase):
     """A key that is meant for some models."""
 
@@ -336,6 +371,18 @@ class RestrictedKeyTests(SynchronousTestCase):
         self.assertEqual(self.ask("/v1/other", body).status, 403)
         self.assertEqual(self.ask("/v1/audio/transcriptions", b"x", Content_Type="multipart/form-data").status, 403)
         self.assertEqual(len(self.gateway.simulator.received), 0)
+
+    def test_unreadForOthers(self) -> None:
+        """What the gateway does not read is no way around an administrator's right either, and no matter to an administrator."""
+        body = json.dumps({**CHAT, "integrations": ["mcp/x"]}).encode()
+        plain = Principal("plain", frozenset({Scope.INFERENCE}), "key_2")
+        boss = Principal("boss", frozenset({Scope.ADMIN}), "key_3")
+        gateway = MemoryGateway(keys={digestOf("plain-key"): plain, digestOf("boss-key"): boss})
+        headers = {"Content-Type": "text/plain"}
+        answer = gateway.ask("POST", "/api/v1/chat", body, key="plain-key", headers=headers)
+        self.assertEqual((answer.status, len(gateway.simulator.received)), (415, 0))
+        gateway.ask("POST", "/api/v1/chat", body, key="boss-key", headers=headers)
+        self.assertEqual([each.body for each in gateway.simulator.received], [body])
 
     def test_list(self) -> None:
         """It may see what there is for it."""
