@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lmgateway.telemetry.captures import KEPT, Captures, curlOf, harOf, shown
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,6 +19,10 @@ HEADERS = (
     (b"Content-Type", b"application/json"),
     (b"X-Note", b"my key is sk-canary12345678"),
 )
+
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60)
+"""What a client may write, as far as a shell's words can hold it."""
 
 
 class CapturesTests(SynchronousTestCase):
@@ -67,11 +71,13 @@ class CapturesTests(SynchronousTestCase):
         """Any bytes can be shown, as text that JSON can hold."""
         json.dumps(shown(data)).encode("utf-8", "strict")
 
-    @given(st.text(max_size=60).filter(lambda text: "\0" not in text))
-    def test_curlIsOneCommand(self, body: str) -> None:
-        """The shell reads the curl command as the words that were meant, whatever the body says."""
+    @example("$LMGATEWAY_KEY $(echo owned)", "/v1/$LMGATEWAY_KEY`echo owned`", '$LMGATEWAY_KEY";echo owned;"')
+    @given(WORDS, WORDS, WORDS)
+    def test_curlIsOneCommand(self, body: str, path: str, mediaType: str) -> None:
+        """The shell reads the curl command as the words that were meant, whatever the client wrote."""
         captures = Captures(("*",), 10_000)
-        capture = captures.begin("k", "r", "POST", "/v1/x", ((b"Content-Type", b"application/json"),))
+        field = mediaType.encode("utf-8", "ignore")
+        capture = captures.begin("k", "r", "POST", f"/v1/x{path}", ((b"Content-Type", field),))
         assert capture is not None
         data = body.encode("utf-8", "ignore")
         capture.sent(data, b"")
@@ -79,7 +85,9 @@ class CapturesTests(SynchronousTestCase):
         words = subprocess.run(  # noqa: S603 - the point is that a shell reads it
             ["/bin/sh", "-c", script], capture_output=True, check=True, env={"LMGATEWAY_KEY": "K"}
         ).stdout.split(b"\0")[:-1]
-        self.assertEqual(words[:4], [b"-sS", b"-X", b"POST", b"http://g/v1/x"])
-        self.assertIn(b"Authorization: Bearer K", words)
+        self.assertEqual(words[:3], [b"-sS", b"-X", b"POST"])
+        self.assertEqual(words[3], f"http://g/v1/x{path}".encode())
+        self.assertEqual(words[4:7], [b"-H", b"Authorization: Bearer K", b"-H"])
+        self.assertEqual(words[7], f"Content-Type: {shown(field)}".encode())
         if data:
             self.assertEqual(words[-2:], [b"--data-raw", shown(data).encode()])

@@ -159,14 +159,15 @@ def curlOf(capture: Capture, url: str) -> str:
 
     :param url: the gateway's.
     """
-    words = ["curl", "-sS", "-X", capture.method, url + capture.target, "-H", "Authorization: Bearer $LMGATEWAY_KEY"]
+    said: list[str] = []
     for name, value in capture.headers:
         if name.lower() in {"content-type", "accept", "anthropic-version"}:
-            words += ["-H", f"{name}: {value}"]
+            said += ["-H", f"{name}: {value}"]
     if capture.requestBody:
-        words += ["--data-raw", shown(capture.requestBody)]
-    # The key is the shell's to fill in, so its word alone is quoted so that the shell does.
-    return " ".join(f'"{word}"' if "$LMGATEWAY_KEY" in word else shlex.quote(word) for word in words)
+        said += ["--data-raw", shown(capture.requestBody)]
+    begin = shlex.join(["curl", "-sS", "-X", capture.method, url + capture.target])
+    # Only this is the shell's to fill in. What the client wrote is quoted, whatever it is, or it would be the shell's as well.
+    return f'{begin} -H "Authorization: Bearer $LMGATEWAY_KEY" {shlex.join(said)}'.rstrip(" ")
 
 
 def harOf(capture: Capture, exchange: Exchange, url: str) -> dict[str, Any]:
