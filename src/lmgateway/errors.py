@@ -12,6 +12,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import ClassVar
 
+from lmgateway.message import Principal
+
 
 class Fault(Enum):
     """Whose fault an error is: decides the log level, and that a client's mistake never counts against the upstream."""
@@ -92,6 +94,20 @@ class Forbidden(ClientError):
     status = 403
     kind = "permission_error"
     code = "forbidden"
+
+
+class MisplacedKey(Forbidden):
+    """
+    A good key, shown from an address that it is not held to: it may have been stolen.
+
+    :param principal: whose key it is.
+    """
+
+    code = "address_not_allowed_for_key"
+
+    def __init__(self, message: str, principal: Principal) -> None:
+        super().__init__(message)
+        self.principal = principal
 
 
 class NotFound(ClientError):

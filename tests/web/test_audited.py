@@ -142,6 +142,16 @@ class RefusalTests(AuditedTestCase):
         self.send("POST", "/admin/keys", key=None)
         self.assertEqual(self.last()["omitted"], 5)
 
+    def test_misplaced(self) -> None:
+        """A good key that is shown from the wrong address is told with its name: it may have been stolen."""
+        minted = self.mint("alice", scopes=["admin"], addresses=["127.0.0.2"])
+        self.assertEqual(self.send("POST", "/admin/keys", {"name": "eve"}, key=minted["key"]).status, 403)
+        line = self.last()
+        self.assertEqual(
+            [line[name] for name in ("outcome", "error", "key", "keyId")],
+            ["refused", "address_not_allowed_for_key", "alice", minted["id"]],
+        )
+
     def test_elsewhere(self) -> None:
         """What is refused where nobody administers is not the audit's business."""
         self.send("GET", "/v1/models", key=None)

@@ -293,3 +293,21 @@ class FailureTests(SynchronousTestCase):
             {name: events[0][name] for name in ("client", "path", "reason")},
             {"client": "192.168.0.9", "path": "/v1/models", "reason": "invalid_api_key"},
         )
+
+    def test_misplaced(self) -> None:
+        """A good key from an address that it is not held to is told with its name; that is no guess, and slows nobody."""
+        self.gateway = gatewayWith(addresses=("10.0.0.0/8",))
+        clients = [self.begin("limited") for _ in range(FREE_FAILURES + 1)]
+        self.assertEqual([self.statuses(each) for each in clients], [[403]] * (FREE_FAILURES + 1))
+        self.assertEqual(self.statuses(self.begin("limited", "10.0.0.7")), [200])
+        self.assertEqual(self.statuses(self.begin(WRONG)), [401])
+        told = [json.loads(event.data) for event in self.gateway.journal.read(0).events if event.kind == "auth_failure"]
+        self.assertEqual(
+            {name: told[0][name] for name in ("client", "path", "reason", "key")},
+            {
+                "client": "192.168.0.9",
+                "path": "/v1/models",
+                "reason": "address_not_allowed_for_key",
+                "key": "limited",
+            },
+        )

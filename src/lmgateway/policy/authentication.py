@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from zope.interface import implementer
 
-from lmgateway.errors import Forbidden, Unauthenticated
+from lmgateway.errors import Forbidden, MisplacedKey, Unauthenticated
 from lmgateway.interfaces import IAuthenticator, IAuthorizer
 from lmgateway.message import Principal, RequestHead, Scope
 from lmgateway.policy.addresses import AddressPolicy
@@ -117,7 +117,7 @@ class ApiKeyAuthenticator:
 
         :raise Unauthenticated: there is no key, there are several, it is malformed, expired, or nobody has it. An unknown key
             gets the same words, by the same way, as one that is wrong in its last character and has no checksum to tell.
-        :raise Forbidden: the key is not to be used from this address.
+        :raise MisplacedKey: the key is not to be used from this address.
         """
         presented = _credential(head)
         digest = hashlib.sha256(presented).digest()
@@ -141,7 +141,7 @@ def checkUse(principal: Principal, peer: str, now: float) -> None:
     :param peer: the textual address of the other end.
     :param now: Unix time.
     :raise Unauthenticated: it has expired.
-    :raise Forbidden: it is not to be used from this address.
+    :raise MisplacedKey: it is not to be used from this address.
     """
     _checkUse(principal, _addressesOf(principal), peer, now)
 
@@ -152,7 +152,7 @@ def _checkUse(principal: Principal, addresses: AddressPolicy | None, peer: str, 
         raise Unauthenticated(_EXPIRED, code="expired_api_key")
     if addresses is not None and not addresses.permits(peer):
         msg = f"This API key may not be used from {peer}. Ask whoever runs the gateway."
-        raise Forbidden(msg, code="address_not_allowed_for_key")
+        raise MisplacedKey(msg, principal)
 
 
 def _addressesOf(principal: Principal) -> AddressPolicy | None:

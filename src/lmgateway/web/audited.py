@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from lmgateway.audit import AuditEntry, AuditFailed, AuditLog
+from lmgateway.errors import MisplacedKey
 from lmgateway.policy.acts import REFUSALS, ActDetails, actionOf, isAct, parseAuditQuery
 from lmgateway.policy.limits import Throttle
 from lmgateway.policy.routes import Route
@@ -133,7 +134,9 @@ class AuditedActs:
     def _entryOf(
         self, request: GatewayRequest, route: Route, status: int | None, omitted: int, outcome: str | None = None
     ) -> AuditEntry:
-        head, principal = request.head, request.principal
+        head, error = request.head, request.error
+        # Who showed a good key from the wrong address is nobody who asks, and yet the line must say whose key that was.
+        principal = error.principal if isinstance(error, MisplacedKey) else request.principal
         details = request.audited or ActDetails()
         return AuditEntry(
             time=self._now(),
@@ -147,7 +150,7 @@ class AuditedActs:
             before=details.before,
             after=details.after,
             status=status,
-            error=None if request.error is None else request.error.code,
+            error=None if error is None else error.code,
             omitted=omitted,
         )
 

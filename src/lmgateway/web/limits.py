@@ -7,12 +7,14 @@ Their number is bounded everywhere: those whose answers are held back, and the e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from lmgateway.errors import Unauthenticated
+from lmgateway.errors import MisplacedKey, Unauthenticated
 from lmgateway.interfaces import IEventJournal
 from lmgateway.policy.limits import LONGEST_DELAY, KeyFailures, Throttle, refusalOfKeys
 from lmgateway.telemetry.accesslog import LONGEST_FIELD, printable
@@ -51,7 +53,7 @@ class KeyRefusals:
         :param error: what is wrong with its key.
         """
         now = self._clock.seconds()
-        self._record(request, error, now)
+        self._record(request, now, {"reason": error.code})
         verdict = 0.0 if error.code == MISSING else self._failures.failed(request.head.peer, now)
         if not isinstance(verdict, float):
             respondError(request, verdict)
@@ -61,6 +63,11 @@ class KeyRefusals:
             self._hold(request, error, verdict)
         else:
             respondError(request, refusalOfKeys(int(LONGEST_DELAY)))
+
+    def refuseMisplaced(self, request: GatewayRequest, error: MisplacedKey) -> None:
+        """Answer one whose key is good, though not from there. That is no guess, so it is neither slowed nor counted as one."""
+        self._record(request, self._clock.seconds(), {"reason": error.code, "key": error.principal.name})
+        respondError(request, error)
 
     def _hold(self, request: GatewayRequest, error: Unauthenticated, seconds: float) -> None:
         self._held += 1
@@ -78,11 +85,11 @@ class KeyRefusals:
         waiting.addCallbacks(answer, left)
         waiting.addErrback(lambda reason: defect(request, reason))
 
-    def _record(self, request: GatewayRequest, error: Unauthenticated, now: float) -> None:
+    def _record(self, request: GatewayRequest, now: float, why: Mapping[str, object]) -> None:
         omitted = self._events.admit(now)
         if omitted is None:
             return
         head = request.head
         path = printable(head.path[: LONGEST_FIELD + 1].decode("latin-1"))
-        data: dict[str, object] = {"client": head.peer, "path": path, "reason": error.code}
+        data: dict[str, object] = {"client": head.peer, "path": path, **why}
         self._journal.record("auth_failure", {**data, "omitted": omitted} if omitted else data)

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
-from lmgateway.errors import Forbidden, GatewayError, Unauthenticated
+from lmgateway.errors import Forbidden, GatewayError, MisplacedKey, Unauthenticated
 from lmgateway.message import Principal, Scope
 from lmgateway.policy.limits import FREE, RequestLimits
 from lmgateway.policy.routes import Route
@@ -74,6 +74,9 @@ class GatewayRoot(Resource):
             route = self.admit(request)
         except Unauthenticated as error:
             self._refusals.refuse(request, error)
+            return NOT_DONE_YET
+        except MisplacedKey as error:
+            self._refusals.refuseMisplaced(request, error)
             return NOT_DONE_YET
         except GatewayError as error:
             respondError(request, error)
