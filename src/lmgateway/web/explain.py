@@ -18,6 +18,7 @@ from lmgateway.policy.routes import Route
 from lmgateway.policy.target import checkTarget
 from lmgateway.web.proxy import ProxyResource
 from lmgateway.web.responses import answerErrors, requireJson, respondJson
+from lmgateway.wire.request import GatewayRequest
 
 LONGEST_TARGET = 8192
 """Bytes of a path that is explained."""
@@ -49,7 +50,7 @@ class ExplainApi:
         self._principals = principals
 
     @app.route("/admin/explain", methods=["POST"])
-    async def explain(self, request: Any) -> None:
+    async def explain(self, request: GatewayRequest) -> None:
         """Explain one request."""
         requireJson(request)
         question = decodeQuestion(await request.body.read())
@@ -76,10 +77,9 @@ class ExplainApi:
             "upstream": f"{self._proxy.state.url}{upstream}",
         }
 
-    def _principalOf(self, request: Any, name: str | None) -> Principal:
+    def _principalOf(self, request: GatewayRequest, name: str | None) -> Principal:
         if name is None:
-            principal: Principal = request.principal
-            return principal
+            return request.asker
         for candidate in self._principals():
             if candidate.name == name:
                 return candidate

@@ -87,7 +87,7 @@ class FeedApi:
                 follower.end()
 
     @app.route("/debug/stream", methods=["GET"])
-    async def stream(self, request: Any) -> None:
+    async def stream(self, request: GatewayRequest) -> None:
         """Send events until somebody has had enough."""
         asked = streamPosition(request)
         kinds = kindsOf(request)
@@ -102,7 +102,7 @@ class FeedApi:
                 await follower.done
 
     @app.route("/debug/poll", methods=["GET"])
-    async def poll(self, request: Any) -> None:
+    async def poll(self, request: GatewayRequest) -> None:
         """Give the next events, at once or when they come."""
         position = int(_parameter(request, "since", _ID, "a whole number, 0 or more") or "0")
         limit = int(_bounded(request, "limit", _ID, USUAL_EVENTS, 1, MOST_EVENTS))

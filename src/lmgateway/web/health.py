@@ -6,7 +6,6 @@ Whether the gateway lives, and whether LM Studio answers behind it.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 from klein import Klein
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -18,6 +17,7 @@ from lmgateway.errors import GatewayError, UpstreamSilent
 from lmgateway.interfaces import IUpstream
 from lmgateway.web.responses import answerErrors, respondJson
 from lmgateway.wire.answer import HeldResponse, holdWhole
+from lmgateway.wire.request import GatewayRequest
 
 PROBE_SECONDS = 5.0
 """How long LM Studio has to answer a probe."""
@@ -112,7 +112,7 @@ class HealthApi:
         self._startedAt = clock.seconds()
 
     @app.route("/health", methods=["GET"])
-    def health(self, request: Any) -> None:
+    def health(self, request: GatewayRequest) -> None:
         """Say that the process lives, and for how long it has."""
         now = self._clock.seconds()
         respondJson(
@@ -125,7 +125,7 @@ class HealthApi:
         )
 
     @app.route("/health/ready", methods=["GET"])
-    async def ready(self, request: Any) -> None:
+    async def ready(self, request: GatewayRequest) -> None:
         """Say whether a request to LM Studio could be answered now."""
         reason = await self._probe.whyNotReady()
         if reason is None:

@@ -7,9 +7,8 @@ from typing import Any
 
 from klein import Klein
 
-from lmgateway.errors import InternalError, MethodNotAllowed, NotFound
+from lmgateway.errors import MethodNotAllowed, NotFound
 from lmgateway.keydesk import KeyDesk, auditable
-from lmgateway.message import Principal
 from lmgateway.policy.acts import ActDetails
 from lmgateway.web.responses import answerErrors, requireJson, respondJson
 from lmgateway.wire.request import GatewayRequest
@@ -31,58 +30,58 @@ class KeysApi:
         self._desk = desk
 
     @app.route("/admin/keys", methods=["GET"])
-    def listAll(self, request: Any) -> None:
+    def listAll(self, request: GatewayRequest) -> None:
         """Tell of every key."""
         respondJson(request, self._desk.listAll())
 
     @app.route("/admin/keys", methods=["POST"])
-    async def mint(self, request: Any) -> None:
+    async def mint(self, request: GatewayRequest) -> None:
         """Make a key, and show it this once."""
         requireJson(request)
         body = await request.body.read()
-        answer = await self._desk.mint(minterOf(request), body)
+        answer = await self._desk.mint(request.asker, body)
         request.audited = ActDetails(answer["name"], after=auditable(answer))
         respondJson(request, answer, CREATED)
 
     @app.route("/admin/keys/<keyId>", methods=["GET"])
-    def show(self, request: Any, keyId: str) -> None:
+    def show(self, request: GatewayRequest, keyId: str) -> None:
         """Tell of one key."""
         respondJson(request, self._desk.show(keyId))
 
     @app.route("/admin/keys/<keyId>", methods=["PATCH"])
-    async def edit(self, request: Any, keyId: str) -> None:
+    async def edit(self, request: GatewayRequest, keyId: str) -> None:
         """Change what a key may do."""
         requireJson(request)
         body = await request.body.read()
         known = self._note(request, keyId)
-        answer = await self._desk.edit(minterOf(request), keyId, body)
+        answer = await self._desk.edit(request.asker, keyId, body)
         request.audited = ActDetails(answer["name"], known, auditable(answer))
         respondJson(request, answer)
 
     @app.route("/admin/keys/<keyId>", methods=["DELETE"])
-    async def revoke(self, request: Any, keyId: str) -> None:
+    async def revoke(self, request: GatewayRequest, keyId: str) -> None:
         """End a key, and what runs with it."""
         self._note(request, keyId)
         respondJson(request, await self._desk.revoke(keyId))
 
     @app.route("/admin/keys/<keyId>/rotate", methods=["POST"])
-    async def rotate(self, request: Any, keyId: str) -> None:
+    async def rotate(self, request: GatewayRequest, keyId: str) -> None:
         """Give a key a new secret, and show it this once. The body may be empty."""
         body = await request.body.read()
         if body:
             requireJson(request)
         known = self._note(request, keyId)
-        answer = await self._desk.rotate(minterOf(request), keyId, body)
+        answer = await self._desk.rotate(request.asker, keyId, body)
         request.audited = ActDetails(answer["name"], known, auditable(answer))
         respondJson(request, answer)
 
     @app.route("/admin/keys/<keyId>", methods=["POST"])
-    def noPost(self, request: Any, keyId: str) -> None:
+    def noPost(self, request: GatewayRequest, keyId: str) -> None:
         """Say what can be done about one key."""
         raise MethodNotAllowed("A key is made by POST /admin/keys.", allow=(b"GET", b"HEAD", b"PATCH", b"DELETE"))
 
     @app.route("/admin/keys/<keyId>/rotate", methods=["GET", "PATCH", "DELETE"])
-    def onlyPost(self, request: Any, keyId: str) -> None:
+    def onlyPost(self, request: GatewayRequest, keyId: str) -> None:
         """Say how a key is rotated."""
         raise MethodNotAllowed("A key is rotated by POST.", allow=(b"POST",))
 
@@ -94,10 +93,3 @@ class KeysApi:
             return None
         request.audited = ActDetails(known["name"], known)
         return known
-
-
-def minterOf(request: GatewayRequest) -> Principal:
-    """Give who asks."""
-    if request.principal is None:
-        raise InternalError("A request without a principal reached the keys.")
-    return request.principal

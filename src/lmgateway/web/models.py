@@ -31,6 +31,7 @@ from lmgateway.studio.service import ModelService
 from lmgateway.studio.unloads import Unloaded
 from lmgateway.telemetry.journal import isoTime
 from lmgateway.web.responses import answerErrors, requireJson, respondJson
+from lmgateway.wire.request import GatewayRequest
 
 PATIENCE_SECONDS = 5.0
 """How long LM Studio may take to say what it has; then it is told what it had."""
@@ -62,7 +63,7 @@ class ModelsApi:
         self._clock = clock
 
     @app.route("/admin/models", methods=["GET"])
-    async def models(self, request: Any) -> None:
+    async def models(self, request: GatewayRequest) -> None:
         """List what LM Studio has now; or had when it was last seen, where it is down, and say so."""
         models = self._models
         isFresh = await self._look()
@@ -83,12 +84,12 @@ class ModelsApi:
         )
 
     @app.route("/admin/models/active", methods=["GET"])
-    def active(self, request: Any) -> None:
+    def active(self, request: GatewayRequest) -> None:
         """Tell the active model, from memory."""
         respondJson(request, {"active": activeOf(self._models), "management": self._models.management})
 
     @app.route("/admin/models/load", methods=["POST"])
-    async def load(self, request: Any) -> None:
+    async def load(self, request: GatewayRequest) -> None:
         """Load a model; the answer comes once it is loaded. A client that leaves undoes nothing."""
         requireJson(request)
         wanted = decodeLoad(await request.body.read())
@@ -100,7 +101,7 @@ class ModelsApi:
         respondJson(request, answer)
 
     @app.route("/admin/models/load/cancel", methods=["POST"])
-    async def cancel(self, request: Any) -> None:
+    async def cancel(self, request: GatewayRequest) -> None:
         """Cancel a load, whoever waits for it."""
         requireJson(request)
         wanted = decodeCancel(await request.body.read())
@@ -123,7 +124,7 @@ class ModelsApi:
         )
 
     @app.route("/admin/models/unload", methods=["POST"])
-    async def unload(self, request: Any) -> None:
+    async def unload(self, request: GatewayRequest) -> None:
         """Unload an instance."""
         requireJson(request)
         wanted = decodeUnload(await request.body.read())
@@ -141,7 +142,7 @@ class ModelsApi:
             respondJson(request, answer)
 
     @app.route("/admin/models/activate", methods=["POST"])
-    async def activate(self, request: Any) -> None:
+    async def activate(self, request: GatewayRequest) -> None:
         """Make a model the one that requests without one are given."""
         requireJson(request)
         model = decodeActivation(await request.body.read())
@@ -155,7 +156,7 @@ class ModelsApi:
         respondJson(request, {"status": "activated", **_namesOf(model), "message": message})
 
     @app.route("/admin/models/deactivate", methods=["POST"])
-    async def deactivate(self, request: Any) -> None:
+    async def deactivate(self, request: GatewayRequest) -> None:
         """Have no active model."""
         known = activeOf(self._models)
         before = await self._models.deactivate()

@@ -176,9 +176,7 @@ class ProxyResource(Resource):
         return route.inject == "all" and route.dialect in ASKABLE_DIALECTS and self.asking.asks(self.state.url)
 
     async def _rewrite(self, request: GatewayRequest, route: Route, body: bytes) -> Rewritten:
-        principal = request.principal
-        if principal is None:
-            raise InternalError("A request of nobody's reached the proxy.")
+        principal = request.asker
 
         def rewrite() -> Rewritten:
             completing = self.completions.completing(route.dialect, route.inject, self._active.current(), principal)

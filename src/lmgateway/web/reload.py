@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from klein import Klein
 
@@ -14,6 +13,7 @@ from lmgateway.errors import Conflict
 from lmgateway.policy.acts import ActDetails
 from lmgateway.settings import SettingsError
 from lmgateway.web.responses import answerErrors, requireJson, respondJson
+from lmgateway.wire.request import GatewayRequest
 
 _FOLDERS = re.compile(r"""(?<![\w/.])(?:[A-Za-z]:\\(?:[^\s:,"'\\]+\\)*|/(?!/)(?:[^\s/:,"']+/)+)""")
 """What stands before the name of a file in an absolute path. A CIDR and a URL have no such thing."""
@@ -33,7 +33,7 @@ class ReloadApi:
         self._reload = reload
 
     @app.route("/admin/reload", methods=["POST"])
-    async def reload(self, request: Any) -> None:
+    async def reload(self, request: GatewayRequest) -> None:
         """Read again, and tell what has changed. The body may be empty."""
         if await request.body.read():
             requireJson(request)

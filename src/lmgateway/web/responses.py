@@ -5,8 +5,6 @@ Errors to responses, in one place: whatever goes wrong, wherever, is told the cl
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from klein import Klein
 from twisted.internet.defer import CancelledError
@@ -98,7 +96,7 @@ def requireJson(request: GatewayRequest) -> None:
 def answerErrors(app: Klein) -> None:
     """Have a Klein app's errors answered like all others, tests' apps included."""
 
-    def failed(_: object, request: Any, failure: Failure) -> bytes | None:
+    def failed(_: object, request: GatewayRequest, failure: Failure) -> bytes | None:
         if isinstance(failure.value, HTTPException):
             return _nothingHere(request)
         respondFailure(request, failure)

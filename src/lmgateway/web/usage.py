@@ -17,6 +17,7 @@ from lmgateway.ledger import Sums, UsageLedger, UsageRow, dayOf
 from lmgateway.policy.checks import refuse
 from lmgateway.policy.usage_query import UsageQuery, parseUsageQuery
 from lmgateway.web.responses import answerErrors, respondJson
+from lmgateway.wire.request import GatewayRequest
 
 MOST_ROWS = 10_000
 """Rows of one answer: writing more of them at once would hold up everybody else's requests."""
@@ -48,7 +49,7 @@ class UsageApi:
         self._clock = clock
 
     @app.route("/admin/usage", methods=["GET"])
-    async def usage(self, request: Any) -> None:
+    async def usage(self, request: GatewayRequest) -> None:
         """Sum up the usage as asked."""
         asked = request.head.target.partition(b"?")[2]
         query = parseUsageQuery(asked, request.head.first(b"accept"), dayOf(self._clock.seconds()))

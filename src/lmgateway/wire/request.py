@@ -120,6 +120,17 @@ class GatewayRequest(Request):
         """Ignore the empty ones that ``twisted.web`` starts with."""
 
     @property
+    def asker(self) -> Principal:
+        """
+        Who asks.
+
+        :raise InternalError: nobody knows: it came past the gate.
+        """
+        if self.principal is None:
+            raise InternalError("A request of nobody's was not turned away.")
+        return self.principal
+
+    @property
     def ended(self) -> bool:
         """Whether nothing more can be written: the answer is finished, or the connection gone."""
         return bool(self.finished or self._disconnected)

@@ -134,7 +134,7 @@ class GatewaySite(Site):
         if not self.channels:
             self._stopSweeping()
 
-    def log(self, request: Any) -> None:
+    def log(self, request: object) -> None:
         """Write no log of ``twisted.web``'s own."""
 
     def opened(self, channel: GatewayChannel) -> None:
