@@ -37,6 +37,15 @@ class ExchangeTests(SynchronousTestCase):
         one.cancel()
         self.assertEqual(called, [])
 
+    def test_usageSoFar(self) -> None:
+        """The tokens are what its answer tells so far, until it is over; then it holds on to its answer no more."""
+        one = exchange()
+        self.assertIsNone(one.usageSoFar())
+        one.usageSoFar = lambda: TokenUsage(None, 3, estimated=True)
+        self.assertEqual(one.usageSoFar(), TokenUsage(None, 3, estimated=True))
+        one.release()
+        self.assertIsNone(one.usageSoFar())
+
 
 class TokenUsageTests(SynchronousTestCase):
     def test_total(self) -> None:

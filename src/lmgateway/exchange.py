@@ -26,6 +26,10 @@ def _nothing() -> None:
     """Cancel what is over."""
 
 
+def _untold() -> None:
+    """Nothing is told of the tokens."""
+
+
 class TokenUsage(Struct, frozen=True):
     """
     The tokens of one answer.
@@ -75,6 +79,7 @@ class Exchange(Struct, gc=False, eq=False):
     :param finishReason: why generation ended, as LM Studio told.
     :param error: what went wrong, as the client was told.
     :param ending: how it ended.
+    :param usageSoFar: tells the tokens that have passed while its answer does.
     """
 
     requestId: str
@@ -101,10 +106,12 @@ class Exchange(Struct, gc=False, eq=False):
     ending: Ending | None = None
     bytesIn: int = 0
     bytesOut: int = 0
+    usageSoFar: Callable[[], TokenUsage | None] = _untold
 
     def release(self) -> None:
         """Hold on to nothing of the request any more: it is over, and there is nothing left to cancel."""
         self.cancel = _nothing
+        self.usageSoFar = _untold
 
     @property
     def phase(self) -> Phase:

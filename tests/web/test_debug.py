@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.support import KEY, MemoryGateway, ScriptedUpstreams, requestBytes, settingsOf
+from tests.web.test_proxy import SSE_HEAD, chunk
 
 CHAT = {"model": "qwen/qwen3-8b", "messages": [{"role": "user", "content": "Hello"}]}
 MONITOR = {digestOf("monitor-key"): Principal("watcher", frozenset({Scope.MONITOR}))}
@@ -90,6 +91,35 @@ class RequestsTests(SynchronousTestCase):
             (ended["path"], ended["key"], ended["injected"]),
             ("/v1/chat/completions", "GATEWAY_API_KEY", ["model", "temperature"]),
         )
+
+    def test_tokensSoFar(self) -> None:
+        """While a stream passes its tokens so far are told, as counted; of what is no stream nothing is told before its end."""
+        upstreams = ScriptedUpstreams()
+        gateway = MemoryGateway(listen=upstreams)
+        for isStream in (True, False):
+            client = gateway.connect()
+            client.send(requestBytes("POST", "/v1/chat/completions", {**CHAT, "stream": isStream}))
+        told = gateway.ask("GET", "/debug/requests").json()["inFlight"]
+        self.assertEqual([each["tokenUsage"] for each in told], [None, None])
+        text = b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n'
+        upstreams.made[0].transport.write(SSE_HEAD + chunk(text) + chunk(text + text))
+        gateway.network.flush()
+        stream, other = gateway.ask("GET", "/debug/requests").json()["inFlight"]
+        self.assertEqual((stream["tokenUsage"]["completionTokens"], stream["tokenUsage"]["estimated"]), (3, True))
+        self.assertIsNone(other["tokenUsage"])
+
+    def test_ended(self) -> None:
+        """As many of those that ended are listed as are asked for, the newest first; anything but a number is refused."""
+        gateway = MemoryGateway()
+        ids = [
+            (gateway.ask("POST", "/v1/chat/completions", CHAT).header(b"x-request-id") or b"").decode()
+            for _ in range(3)
+        ]
+        for query, count in (("", 3), ("?ended=2", 2), ("?ended=0", 0), ("?ended=1000", 3)):
+            told = gateway.ask("GET", f"/debug/requests{query}").json()["ended"]
+            self.assertEqual([each["requestId"] for each in told], ids[::-1][:count], query)
+        for query in ("?ended=-1", "?ended=x", "?ended=1001", "?ended=", "?ended=%D9%A1"):
+            self.assertEqual(gateway.ask("GET", f"/debug/requests{query}").status, 400, query)
 
     def test_cancel(self) -> None:
         """A request in flight is cancelled: LM Studio's connection is closed, and the client told why."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from datetime import timedelta
 from importlib.metadata import version
+from itertools import islice
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from lmgateway.policy.acts import ActDetails
 from lmgateway.studio.service import ModelService
 from lmgateway.telemetry.captures import Captures, curlOf, harOf
 from lmgateway.telemetry.events import usageData
-from lmgateway.telemetry.exchanges import Exchanges
+from lmgateway.telemetry.exchanges import REMEMBERED, Exchanges
 from lmgateway.telemetry.exposition import Exposition
 from lmgateway.telemetry.history import History
 from lmgateway.telemetry.journal import isoTime
@@ -35,6 +37,7 @@ from lmgateway.web.models import activeOf
 from lmgateway.web.responses import answerErrors, respondJson
 
 _SHOWN_RECENT = 10
+_COUNT = re.compile(r"[0-9]{1,4}", re.ASCII)
 _TWISTED = version("twisted")
 
 
@@ -144,13 +147,17 @@ class DebugApi:
 
     @app.route("/debug/requests", methods=["GET"])
     def requests(self, request: Any) -> None:
-        """List the requests in flight, and the last that ended, newest first."""
+        """List the requests in flight, and the last that ended, newest first: as many as ``?ended`` says, or all remembered."""
+        wanted = request.args.get(b"ended", [b"%d" % REMEMBERED])[-1].decode("latin-1")
+        if not _COUNT.fullmatch(wanted) or int(wanted) > REMEMBERED:
+            raise BadRequest(f"ended must be a whole number from 0 to {REMEMBERED}.", param="ended")
         now = self._clock.seconds()
+        ended = islice(reversed(self._exchanges.ended), int(wanted))
         respondJson(
             request,
             {
                 "inFlight": [describe(each, now) for each in self._exchanges.inFlight.values()],
-                "ended": [describe(each, now) for each in reversed(self._exchanges.ended)],
+                "ended": [describe(each, now) for each in ended],
             },
         )
 
@@ -267,7 +274,7 @@ def describe(exchange: Exchange, now: float) -> dict[str, Any]:
         "ending": exchange.ending,
         "error": exchange.error,
         "finishReason": exchange.finishReason,
-        "tokenUsage": usageData(exchange.usage),
+        "tokenUsage": usageData(exchange.usage if exchange.endedAt else exchange.usageSoFar()),
         "tokensPerSecond": exchange.tokensPerSecond,
         "bytesIn": exchange.bytesIn,
         "bytesOut": exchange.bytesOut,

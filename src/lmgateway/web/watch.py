@@ -88,7 +88,8 @@ class ExchangeWatch:
         if self._capture is not None:
             self._capture.answered(status, headers)
         if not isEncoded(headers):
-            self._reader = self._readerFor(self._dialect, isStream)
+            self._reader = reader = self._readerFor(self._dialect, isStream)
+            self.exchange.usageSoFar = lambda: reader.usage
             self._remover = UsageChunkRemover() if removesUsage and isStream else None
 
     def passing(self, data: bytes) -> bytes:
