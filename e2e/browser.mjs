@@ -16,10 +16,10 @@ export const WAIT_MS = 20_000;
 
 const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
-/** Have dashboard.py do something. @param {string} what */
+/** Have whoever runs this do something. @param {string} what @returns {Promise<string>} its answer. */
 export async function ask(what) {
   console.log(`@${what}`);
-  await answers.next();
+  return (await answers.next()).value;
 }
 
 let failed = 0;
