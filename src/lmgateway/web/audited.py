@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import msgspec
 from klein import Klein
@@ -169,7 +168,7 @@ class AuditApi:
         self._audit = audit
 
     @app.route("/admin/audit", methods=["GET"])
-    async def audit(self, request: Any) -> None:
+    async def audit(self, request: GatewayRequest) -> None:
         """Give the newest lines that were asked for."""
         query = parseAuditQuery(request.head.target.partition(b"?")[2])
         respondJson(request, await self._audit.read(query))

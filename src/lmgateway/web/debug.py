@@ -35,6 +35,7 @@ from lmgateway.telemetry.metrics import Metrics
 from lmgateway.telemetry.upstreams import UpstreamState
 from lmgateway.web.models import activeOf
 from lmgateway.web.responses import answerErrors, respondJson
+from lmgateway.wire.request import GatewayRequest
 
 _SHOWN_RECENT = 10
 _COUNT = re.compile(r"[0-9]{1,4}", re.ASCII)
@@ -89,7 +90,7 @@ class DebugApi:
         )
 
     @app.route("/debug/status", methods=["GET"])
-    def status(self, request: Any) -> None:
+    def status(self, request: GatewayRequest) -> None:
         """Say what the gateway is doing now."""
         exchanges = self._exchanges
         operation = self._operation()
@@ -109,7 +110,7 @@ class DebugApi:
         )
 
     @app.route("/debug/metrics", methods=["GET"])
-    def metrics(self, request: Any) -> None:
+    def metrics(self, request: GatewayRequest) -> None:
         """Give the sums as JSON."""
         uptime = self._clock.seconds() - self._startedAt
         respondJson(
@@ -131,7 +132,7 @@ class DebugApi:
         )
 
     @app.route("/debug/history", methods=["GET"])
-    def history(self, request: Any) -> None:
+    def history(self, request: GatewayRequest) -> None:
         """Give what charts are drawn from: the last hour by the minute, or the last day by ten minutes."""
         wanted = request.args.get(b"minutes", [b"60"])[-1]
         spans = {b"%d" % minutes: minutes for minutes in self._history.spans}
@@ -141,12 +142,12 @@ class DebugApi:
         respondJson(request, {"step": step, "from": isoTime(since), "points": points})
 
     @app.route("/metrics", methods=["GET"])
-    def prometheus(self, request: Any) -> None:
+    def prometheus(self, request: GatewayRequest) -> None:
         """Give the sums as Prometheus reads them."""
         request.sendWhole(200, ((b"Content-Type", Exposition.contentType),), self._exposition.render())
 
     @app.route("/debug/requests", methods=["GET"])
-    def requests(self, request: Any) -> None:
+    def requests(self, request: GatewayRequest) -> None:
         """List the requests in flight, and the last that ended, newest first: as many as ``?ended`` says, or all remembered."""
         wanted = request.args.get(b"ended", [b"%d" % REMEMBERED])[-1].decode("latin-1")
         if not _COUNT.fullmatch(wanted) or int(wanted) > REMEMBERED:
@@ -162,7 +163,7 @@ class DebugApi:
         )
 
     @app.route("/debug/requests/<requestId>", methods=["GET"])
-    def oneRequest(self, request: Any, requestId: str) -> None:
+    def oneRequest(self, request: GatewayRequest, requestId: str) -> None:
         """Show a request; ``?format=curl`` and ``?format=har`` export what was captured of it."""
         exchange = self._find(requestId)
         capture = self._captures.find(requestId)
@@ -187,7 +188,7 @@ class DebugApi:
             raise BadRequest("The format is one of json, curl and har.", param="format")
 
     @app.route("/debug/requests/<requestId>", methods=["DELETE"])
-    def cancel(self, request: Any, requestId: str) -> None:
+    def cancel(self, request: GatewayRequest, requestId: str) -> None:
         """Cancel a request in flight, as if its client had left; the client is told."""
         exchange = self._find(requestId)
         request.audited = ActDetails(requestId, {"key": exchange.key, "route": exchange.route, "model": exchange.model})
@@ -290,11 +291,11 @@ def residentMegabytes() -> float | None:
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
 
 
-def _isAdmin(request: Any) -> bool:
+def _isAdmin(request: GatewayRequest) -> bool:
     return request.principal is not None and request.principal.holds(Scope.ADMIN)
 
 
-def ownUrl(request: Any) -> str:
+def ownUrl(request: GatewayRequest) -> str:
     """Tell the URL under which this client reaches the gateway."""
     host = (request.head.first(b"host") or b"127.0.0.1").decode("latin-1")
     return f"{'https' if request.head.secure else 'http'}://{host}"
