@@ -122,6 +122,15 @@ class TellableTests(SynchronousTestCase):
         large = {str(number): "x" * 100 for number in range(100)}
         self.assertEqual(tellable(large, mask), {"omittedBytes": len(json.dumps(large, separators=(",", ":")))})
 
+    def test_deep(self) -> None:
+        """What nests deeper than any order does is told down to there: no body may keep its line from being written."""
+        deep: Any = "end"
+        for _ in range(900):
+            deep = [{"a": deep}]
+        told = json.dumps(tellable(deep, str), ensure_ascii=False)
+        self.assertEqual(told.strip('[{"a: }]'), "…")
+        self.assertEqual(tellable([[[["end"]]]], str), [[[["end"]]]])
+
     def test_surrogate(self) -> None:
         """A lone surrogate, which JavaScript clients send, can be told."""
         self.assertEqual(tellable("\ud83d", mask), "?")

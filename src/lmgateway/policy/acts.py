@@ -30,6 +30,9 @@ LARGEST_VALUE = 4096
 LONGEST_TEXT = 512
 """Characters of a text in a line."""
 
+DEEPEST = 20
+"""Objects and arrays within each other that a line tells."""
+
 USUAL_LINES = 100
 MOST_LINES = 1000
 
@@ -134,12 +137,14 @@ def tellable(value: Any, mask: Callable[[str], str]) -> Any:
     return masked if size <= LARGEST_VALUE else {"omittedBytes": size}
 
 
-def _masked(value: Any, mask: Callable[[str], str]) -> Any:
+def _masked(value: Any, mask: Callable[[str], str], depth: int = 0) -> Any:
     if isinstance(value, str):
         # What is no text of Unicode's (a lone surrogate) cannot be written.
         return mask(value[:LONGEST_TEXT].encode("utf-8", "replace").decode("utf-8"))
+    if depth == DEEPEST and isinstance(value, Mapping | list | tuple):
+        return "…"
     if isinstance(value, Mapping):
-        return {_masked(str(name), mask): _masked(each, mask) for name, each in value.items()}
+        return {_masked(str(name), mask): _masked(each, mask, depth + 1) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_masked(each, mask) for each in value]
+        return [_masked(each, mask, depth + 1) for each in value]
     return value
