@@ -15,7 +15,8 @@ from lmgateway.telemetry.sse import EventStreamDecoder
 from lmgateway.web.followers import RETRY_MS
 
 from tests.web.feed_support import FeedTestCase, Following
-from tests.web.support import Client, MemoryGateway, requestBytes
+from tests.web.support import Client, MemoryGateway, ScriptedUpstreams, requestBytes
+from tests.web.test_proxy import SSE_HEAD, chunk
 
 
 class StreamTests(FeedTestCase):
@@ -109,6 +110,28 @@ class StreamTests(FeedTestCase):
         self.assertEqual(following.told[1:], [("error", "1"), ("auth_failure", "3"), ("upstream_up", "4")])
         self.assertIn("No event has the type eror.", following.hello)
         self.assertEqual(len(Following(self.gateway, "?since=0&types=").events), 5)
+
+    def test_progress(self) -> None:
+        """Who asks for it is told once a second how far the answers are that pass; nobody else is, and no id changes by it."""
+        upstreams = ScriptedUpstreams()
+        self.gateway = MemoryGateway(listen=upstreams)
+        plain, watching = Following(self.gateway), Following(self.gateway, "?progress=1")
+        body = {"model": "m", "messages": [], "stream": True}
+        self.gateway.connect().send(requestBytes("POST", "/v1/chat/completions", body))
+        (requestId,) = self.gateway.exchanges.inFlight
+        text = chunk(b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n')
+        upstreams.made[0].transport.write(SSE_HEAD + text)
+        for _ in range(3):
+            self.gateway.network.advance(1)
+            upstreams.made[0].transport.write(text * 10)
+        self.gateway.network.advance(0.1)
+        told = [event for event in watching.events if event.kind == "inference_progress"]
+        requests = [json.loads(event.data)["requests"] for event in told]
+        self.assertEqual([[each["requestId"] for each in one] for one in requests], [[requestId]] * 3)
+        self.assertEqual([one[0]["completionTokens"] for one in requests], [1, 11, 21])
+        self.assertEqual({event.id for event in told}, {watching.decoder.lastEventId})
+        self.assertNotIn("inference_progress", [kind for kind, _ in plain.told])
+        self.assertEqual(self.gateway.ask("GET", "/debug/stream?progress=yes").status, 400)
 
     def test_inference(self) -> None:
         """A request through the gateway is an inference_start and an inference_complete, with the same request id."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from lmgateway.telemetry.journal import Journal
 from lmgateway.telemetry.sse import EventStreamDecoder, StreamEvent
-from lmgateway.web.followers import HEARTBEAT_SECONDS, TURN, TURN_SECONDS, Edition, IFollower, Rounds
+from lmgateway.web.followers import HEARTBEAT_SECONDS, PROGRESS_SECONDS, TURN, TURN_SECONDS, Edition, IFollower, Rounds
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,6 +19,7 @@ class Reader:
         self.rounds = rounds
         self.position = 1
         self.data: list[bytes] = []
+        self.progress: list[bytes] = []
         self.served: list[float] = []
         self.ended = False
 
@@ -26,6 +27,7 @@ class Reader:
         frames = edition.framesAt(self.position, None)
         self.position = frames.next
         self.data.append(edition.comment + frames.data)
+        self.progress.append(edition.progress)
         self.served.append(self.rounds._clock.seconds())
         return frames.more
 
@@ -50,7 +52,14 @@ class RoundsTests(SynchronousTestCase):
         self.clock = Clock()
         self.clock.rightNow = 1_800_000_000.0
         self.journal = Journal(self.clock.seconds)
-        self.rounds = Rounds(self.journal, self.clock)
+        self.told: list[bytes] = []
+        self.progress = b"progress"
+        self.rounds = Rounds(self.journal, self.clock, self.tellProgress)
+
+    def tellProgress(self) -> bytes:
+        """Tell the progress, and count how often it is asked for."""
+        self.told.append(self.progress)
+        return self.progress
 
     def readers(self, count: int) -> list[Reader]:
         """So many readers, who have joined and been served once."""
@@ -196,6 +205,31 @@ class RoundsTests(SynchronousTestCase):
         self.pass_(1)
         self.assertEqual((len(self.rounds), self.clock.getDelayedCalls(), self.journal._waiting), (0, [], []))
 
+    def test_progress(self) -> None:
+        """Progress is written once a second however many watch, and only while somebody does."""
+        self.readers(3)
+        self.assertEqual(self.told, [])
+        watching = [Reader(self.rounds) for _ in range(6)]
+        for reader in watching:
+            self.rounds.join(reader, isWatching=True)
+        self.pass_(5.5 * PROGRESS_SECONDS)
+        self.assertEqual(len(self.told), 5)
+        for reader in watching:
+            self.assertEqual([each for each in reader.progress if each], [b"progress"] * 5)
+            self.rounds.leave(reader)
+        self.pass_(3 * PROGRESS_SECONDS)
+        self.assertEqual(len(self.told), 5)
+
+    def test_noProgress(self) -> None:
+        """While there is none to tell nobody is served for it."""
+        self.progress = b""
+        reader = Reader(self.rounds)
+        self.rounds.join(reader, isWatching=True)
+        self.pass_(1)
+        reader.served.clear()
+        self.pass_(5 * PROGRESS_SECONDS)
+        self.assertEqual((reader.served, len(self.told) >= 5), ([], True))
+
     def test_defect(self) -> None:
         """A defect met with one follower ends that one, is logged, and takes nothing from the others."""
         broken = Broken(self.rounds)
@@ -218,7 +252,7 @@ class RoundsTests(SynchronousTestCase):
     def test_doesNotGrow(self) -> None:
         """Hours of events and heartbeats leave no more objects behind than minutes do."""
         journal = Journal(self.clock.seconds, maxEvents=50)
-        rounds = Rounds(journal, self.clock)
+        rounds = Rounds(journal, self.clock, lambda: b"")
         silent: list[IFollower] = [Silent() for _ in range(10)]
         for follower in silent:
             rounds.join(follower)
@@ -265,7 +299,7 @@ class EditionTests(SynchronousTestCase):
         self.journal = Journal(lambda: 0.0, maxEvents=10)
         for _ in range(30):
             self.journal.record("error", {})
-        self.edition = Edition(self.journal, lambda: 0.0, b"")
+        self.edition = Edition(self.journal, lambda: 0.0)
 
     def test_gap(self) -> None:
         """A gap comes first, tells how much is lost, and has the id of the last event that is."""

@@ -2,6 +2,8 @@
 """
 The journal's two faces: an event stream, and a long poll (contract, section 5).
 
+A stream that is asked with ``?progress=1`` also tells, once a second, how far the answers are that pass.
+
 A stream resumes after an id: ``Last-Event-ID`` and ``?since`` name the last event that was seen. A poll reads on from
 ``?since``, which is ``next`` of the answer before. In both, ``since=0`` is all that is held.
 """
@@ -19,7 +21,9 @@ from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 
 from lmgateway.errors import BadRequest, TooManyRequests
+from lmgateway.telemetry.exchanges import Exchanges
 from lmgateway.telemetry.journal import Batch, Journal
+from lmgateway.telemetry.progress import encodeProgress
 from lmgateway.telemetry.sse import encodeRetry
 from lmgateway.web.followers import HEAD, RETRY_MS, IFollower, Kinds, PollFollower, Rounds, StreamFollower, helloOf
 from lmgateway.web.responses import answerErrors, respondJson
@@ -36,6 +40,7 @@ USUAL_EVENTS = 100
 _COME_BACK_SECONDS = 10
 _LONGEST_CALL = 86_400.0
 """Seconds after which a stream of a key that ends is ended, however late that is: its client comes back."""
+_SWITCH = re.compile(r"[01]")
 _ID = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?", re.ASCII)
 
@@ -45,6 +50,7 @@ class FeedApi:
     ``/debug/stream`` and ``/debug/poll``.
 
     :param journal: what happened.
+    :param exchanges: the requests in flight.
     :param clock: for heartbeats and timeouts.
     :param most: who may follow at the same time.
     :param mostPerKey: the same, of one key.
@@ -53,8 +59,9 @@ class FeedApi:
     app = Klein()
     answerErrors(app)
 
-    def __init__(self, journal: Journal, clock: IReactorTime, most: int, mostPerKey: int) -> None:
-        self.rounds = Rounds(journal, clock)
+    def __init__(self, journal: Journal, exchanges: Exchanges, clock: IReactorTime, most: int, mostPerKey: int) -> None:
+        inFlight = exchanges.inFlight
+        self.rounds = Rounds(journal, clock, lambda: encodeProgress(inFlight.values(), clock.seconds()))
         self._journal = journal
         self._clock = clock
         self._most = most
@@ -91,12 +98,13 @@ class FeedApi:
         """Send events until somebody has had enough."""
         asked = streamPosition(request)
         kinds = kindsOf(request)
+        isWatching = _parameter(request, "progress", _SWITCH, "0 or 1") == "1"
         if self._isClosed:
             request.sendWhole(200, HEAD, encodeRetry(RETRY_MS))
             return
         position = self._journal.nextId if asked is None else self._journal.locate(asked)
         with self._admitted(request):
-            follower = StreamFollower(request, self.rounds, position, kinds)
+            follower = StreamFollower(request, self.rounds, position, kinds, isWatching=isWatching)
             follower.begin(helloOf(position, asked, kinds, self._clock.seconds()))
             with self._whileGood(request, follower):
                 await follower.done

@@ -27,6 +27,9 @@ _log = Logger()
 HEARTBEAT_SECONDS = 15.0
 """How often each stream is sent a comment, so that nobody on the way takes it for dead."""
 
+PROGRESS_SECONDS = 1.0
+"""How often those who watch are told how far the answers are that pass."""
+
 RETRY_MS = 2000
 """After how long a client that lost its stream comes back."""
 
@@ -72,13 +75,15 @@ class Edition:
     :param journal: where it comes from.
     :param now: tells the time for gaps.
     :param comment: goes to every stream.
+    :param progress: goes to those that want it.
     """
 
     _KEPT = 16
 
-    def __init__(self, journal: Journal, now: Callable[[], float], comment: bytes) -> None:
+    def __init__(self, journal: Journal, now: Callable[[], float], comment: bytes = b"", progress: bytes = b"") -> None:
         self.journal = journal
         self.comment = comment
+        self.progress = progress
         self._now = now
         self._frames: dict[tuple[int, Kinds], Frames] = {}
 
@@ -118,26 +123,38 @@ class Rounds:
 
     :param journal: what they follow.
     :param clock: its turns.
+    :param tellProgress: writes how far the answers are that pass, or nothing.
     """
 
-    def __init__(self, journal: Journal, clock: IReactorTime) -> None:
+    def __init__(self, journal: Journal, clock: IReactorTime, tellProgress: Callable[[], bytes]) -> None:
         self.journal = journal
         self._clock = clock
+        self._tellProgress = tellProgress
         self._followers: dict[IFollower, None] = {}
+        self._watching: set[IFollower] = set()
         self._due: deque[IFollower] = deque()
-        self._edition = Edition(journal, clock.seconds, b"")
+        self._edition = Edition(journal, clock.seconds)
         self._isWanted = False
-        self._comment = b""
+        self._comment = self._progress = b""
         self._turnCall: IDelayedCall | None = None
         self._beatCall: IDelayedCall | None = None
+        self._progressCall: IDelayedCall | None = None
         self._nextTurn = 0.0
 
     def __len__(self) -> int:
         return len(self._followers)
 
-    def join(self, follower: IFollower) -> None:
-        """Serve somebody from now on."""
+    def join(self, follower: IFollower, *, isWatching: bool = False) -> None:
+        """
+        Serve somebody from now on.
+
+        :param isWatching: whether to tell them how far the answers are that pass.
+        """
         self._followers[follower] = None
+        if isWatching:
+            self._watching.add(follower)
+            if self._progressCall is None:
+                self._progressCall = self._clock.callLater(PROGRESS_SECONDS, self._progressDue)
         if self._beatCall is None:
             self._beatCall = self._clock.callLater(HEARTBEAT_SECONDS, self._beat)
         self.ask()
@@ -145,12 +162,16 @@ class Rounds:
     def leave(self, follower: IFollower) -> None:
         """Serve somebody no more. Nothing goes on when nobody is left."""
         self._followers.pop(follower, None)
+        self._watching.discard(follower)
+        if not self._watching and self._progressCall is not None:
+            self._progressCall.cancel()
+            self._progressCall = None
         if not self._followers:
             self._rest()
 
     def endAll(self) -> None:
         """End all, each with what is there for it."""
-        edition = Edition(self.journal, self._clock.seconds, b"")
+        edition = Edition(self.journal, self._clock.seconds)
         for follower in list(self._followers):
             self._serve(follower, edition)
             follower.end()
@@ -179,8 +200,8 @@ class Rounds:
     def _beginRound(self) -> None:
         self._isWanted = False
         self._due.extend(self._followers)
-        self._edition = Edition(self.journal, self._clock.seconds, self._comment)
-        self._comment = b""
+        self._edition = Edition(self.journal, self._clock.seconds, self._comment, self._progress)
+        self._comment = self._progress = b""
         # What happens from here on is for the next round.
         self.journal.forgetWaiter(self.ask)
         self.journal.awaitEvent(self.ask)
@@ -189,6 +210,12 @@ class Rounds:
         self._beatCall = self._clock.callLater(HEARTBEAT_SECONDS, self._beat)
         self._comment = encodeComment()
         self.ask()
+
+    def _progressDue(self) -> None:
+        self._progressCall = self._clock.callLater(PROGRESS_SECONDS, self._progressDue)
+        self._progress = self._tellProgress()
+        if self._progress:
+            self.ask()
 
     def _serve(self, follower: IFollower, edition: Edition) -> bool:
         try:
@@ -205,7 +232,7 @@ class Rounds:
         self._turnCall = self._beatCall = None
         self._isWanted = False
         self._due.clear()
-        self._edition = Edition(self.journal, self._clock.seconds, b"")
+        self._edition = Edition(self.journal, self._clock.seconds)
         self.journal.forgetWaiter(self.ask)
 
 
@@ -220,15 +247,19 @@ class StreamFollower:
     :param rounds: serve it.
     :param position: where it begins.
     :param kinds: the types that it wants.
+    :param isWatching: whether it wants to know how far the answers are that pass.
     :ivar done: fires when the stream has ended; cancelling it leaves the answer as it is.
     """
 
-    def __init__(self, request: GatewayRequest, rounds: Rounds, position: int, kinds: Kinds) -> None:
+    def __init__(
+        self, request: GatewayRequest, rounds: Rounds, position: int, kinds: Kinds, *, isWatching: bool
+    ) -> None:
         self.done: Deferred[None] = Deferred(lambda _: self._leave())
         self._request = request
         self._rounds = rounds
         self._position = position
         self._kinds = kinds
+        self._isWatching = isWatching
         self._isPaused = False
 
     def begin(self, hello: bytes) -> None:
@@ -242,7 +273,7 @@ class StreamFollower:
         request.sendHead(200, b"OK", HEAD, None)
         request.registerProducer(self, True)
         request.sendBody(encodeRetry(RETRY_MS) + encodeEvent(hello, "connected", str(self._position - 1)))
-        self._rounds.join(self)
+        self._rounds.join(self, isWatching=self._isWatching)
 
     def serve(self, edition: Edition) -> bool:
         """Send what is new, unless the client is behind."""
@@ -250,7 +281,8 @@ class StreamFollower:
             return False
         frames = edition.framesAt(self._position, self._kinds)
         self._position = frames.next
-        self._request.sendBody(edition.comment + frames.data)
+        progress = edition.progress if self._isWatching else b""
+        self._request.sendBody(edition.comment + progress + frames.data)
         return frames.more and not self._isPaused
 
     def end(self) -> None:
