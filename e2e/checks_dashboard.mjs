@@ -63,9 +63,12 @@ await check('signs in with a key, which no script can read afterwards', async ()
   hold(!kept.includes(KEY), 'the key is kept where scripts read it');
 });
 await check('shows a streamed request while it runs, and when it has ended', async () => {
-  const answer = await chat({ stream: true, max_tokens: 60 });
+  const answer = await chat({ stream: true, max_tokens: 300 });
   await until('the request is not in flight', () => document.querySelector('tr[data-request]') !== null);
   await until('its first token was not told', () => / ms| s/.test(document.querySelector('tr[data-request] td:nth-child(4)')?.textContent ?? ''));
+  await until('its tokens per second were not told', () => /^[\d,.]+ tok\/s$/.test(document.querySelector('tr[data-request] td.speed span')?.textContent ?? ''));
+  const told = await page.evaluate(() => document.querySelector('tr[data-request] td.speed').textContent);
+  hold(/[1-9][\d.,]* tokens per second, \d+ so far$/.test(told), `the speed is told as ${told}`);
   await shoot('now-busy');
   await shoot('now-busy', 360, 'dark');
   await wide();

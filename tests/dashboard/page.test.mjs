@@ -6,6 +6,7 @@ import { test } from 'node:test';
 const ASSETS = process.env.ASSETS;
 const { EventStreamParser } = await import(`file://${ASSETS}/sse.js`);
 const format = await import(`file://${ASSETS}/format.js`);
+const { Rate } = await import(`file://${ASSETS}/rate.js`);
 
 const STREAM = 'retry: 2000\nid: 1\nevent: connected\ndata: {"a":1}\n\n:comment\r\nid: 2\r\ndata: one\r\ndata: two\r\n\r\ndata: unfinished';
 
@@ -42,4 +43,35 @@ test('what is not known is a dash, never NaN', () => {
 test('sizes have their unit', () => {
   assert.equal(format.size(980), '980 B');
   assert.equal(format.size(5_027_783_808), '5 GB');
+});
+
+test('tokens a second are those of the last seconds, by the gateway\'s clock', () => {
+  const rate = new Rate();
+  assert.equal(rate.perSecond, null);
+  rate.take(1, 500);
+  assert.equal(rate.perSecond, null, 'one count tells no rate');
+  rate.take(21, 1500);
+  assert.equal(rate.perSecond, 20);
+  for (let second = 2; second <= 12; second += 1) rate.take(21 + 40 * (second - 1), 500 + 1000 * second);
+  assert.equal(rate.perSecond, 40, 'what was long ago does not count');
+  assert.equal(rate.count, 461);
+});
+
+test('a stream that stalls slows down to nothing', () => {
+  const rate = new Rate();
+  rate.take(1, 0);
+  for (let second = 1; second <= 10; second += 1) rate.take(100, 1000 * second);
+  assert.equal(rate.perSecond, 0);
+});
+
+test('a count that is told twice, or falls, makes no rate of its own', () => {
+  const rate = new Rate();
+  rate.take(10, 1000);
+  rate.take(10, 1000);
+  assert.equal(rate.perSecond, null);
+  rate.take(30, 2000);
+  rate.take(5, 3000);
+  assert.equal(rate.perSecond, null);
+  rate.take(15, 4000);
+  assert.equal(rate.perSecond, 10);
 });

@@ -9,6 +9,8 @@ const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
 /** The gateway sends a comment every 15 s; a stream that is silent for longer is dead. */
 const SILENCE_MS = 40_000;
+/** The event that is about now only: it has no id of its own, and is told to those who want just that. */
+const PROGRESS = 'inference_progress';
 /** How many events of before are asked for at first. */
 const LOOK_BACK = 300;
 
@@ -29,6 +31,8 @@ export class Feed {
     this._wait = FIRST_WAIT_MS;
     /** @type {Set<(events: GatewayEvent[]) => void>} */
     this._listeners = new Set();
+    /** @type {Set<(data: any) => void>} */
+    this._progressListeners = new Set();
     /** @type {Set<() => void>} */
     this._watchers = new Set();
     this._abort = null;
@@ -39,6 +43,11 @@ export class Feed {
   listen(listener) {
     this._listeners.add(listener);
     return () => this._listeners.delete(listener);
+  }
+
+  /** Be told how far the answers are that pass, once a second. @param {(data: any) => void} listener */
+  listenProgress(listener) {
+    this._progressListeners.add(listener);
   }
 
   /** Be told of changes of the state. @param {() => void} watcher @returns {() => void} ends it. */
@@ -73,8 +82,8 @@ export class Feed {
     this._abort = abort;
     this._set('connecting');
     try {
-      const since = this._position === null ? '' : `?since=${this._position}`;
-      const response = await send('GET', `/debug/stream${since}`, { signal: abort.signal, accept: 'text/event-stream' });
+      const since = this._position === null ? '' : `&since=${this._position}`;
+      const response = await send('GET', `/debug/stream?progress=1${since}`, { signal: abort.signal, accept: 'text/event-stream' });
       this._set('open');
       await this._read(response, abort);
       if (!abort.signal.aborted) this._comeBack('The stream ended.');
@@ -100,11 +109,13 @@ export class Feed {
       }
       if (piece.done) return;
       this._wait = FIRST_WAIT_MS;
-      const events = parser.feed(piece.value).map(decode).filter((each) => each !== null);
+      const all = parser.feed(piece.value).map(decode).filter((each) => each !== null);
+      const events = all.filter((each) => each.type !== PROGRESS);
       if (parser.lastId === '') continue;
       if (this._position === null) events.unshift(...(await before(Number(parser.lastId), abort.signal)));
       this._position = Number(parser.lastId);
       if (events.length > 0) for (const listener of this._listeners) listener(events);
+      for (const { type, data } of all) if (type === PROGRESS) for (const listener of this._progressListeners) listener(data);
     }
   }
 

@@ -67,6 +67,11 @@ export function speed(value) {
   return isNumber(value) ? `${tenth.format(value)} tok/s` : NOTHING;
 }
 
+/** The same to be heard. @param {number} value @param {number} count tokens so far. */
+export function spokenSpeed(value, count) {
+  return `${tenth.format(value)} tokens per second, ${whole.format(count)} so far`;
+}
+
 /** A moment's local time of day; with its date where it is another day's. @param {string | number | null} moment @param {number} [now] */
 export function timeOf(moment, now = Date.now()) {
   const date = dateOf(moment);

@@ -3,6 +3,7 @@
  */
 
 import { get } from './api.js';
+import { Rate } from './rate.js';
 
 /** Requests that are shown at once; more are counted. */
 const MOST_REQUESTS = 200;
@@ -10,7 +11,7 @@ const MOST_ENDED = 20;
 
 /**
  * @typedef {{requestId: string, model: string | null, key: string | null, client: string | null, path: string, stream: boolean,
- *   startedAt: number, ttftMs: number | null, tokensPerSecond: number | null, bytesOut: number, bytesPerSecond: number | null, phase: string | null}} Running
+ *   startedAt: number, ttftMs: number | null, rate: Rate}} Running
  * @typedef {{modelKey: string, instanceId: string | null, progress: number | null, startedAt: number}} Load
  */
 
@@ -34,6 +35,7 @@ export class Live {
     this._looking = false;
     this._due = false;
     feed.listen((events) => this._take(events));
+    feed.listenProgress((data) => this._progress(data));
     feed.watch(() => {
       if (feed.state === 'open') void this.look();
     });
@@ -53,8 +55,9 @@ export class Live {
       const [status, requests] = await Promise.all([get('/debug/status'), get('/debug/requests?ended=20')]);
       this.status = status;
       this.upstream = status.upstream;
+      const known = new Map(this.requests);
       this.requests.clear();
-      for (const each of requests.inFlight.slice(0, MOST_REQUESTS)) this.requests.set(each.requestId, running(each));
+      for (const each of requests.inFlight.slice(0, MOST_REQUESTS)) this.requests.set(each.requestId, running(each, known.get(each.requestId)?.rate));
       this.uncounted = Math.max(0, requests.inFlight.length - MOST_REQUESTS);
       this.ended = requests.ended.slice(0, MOST_ENDED);
       this.loads.clear();
@@ -71,18 +74,8 @@ export class Live {
     this._changed();
   }
 
-  /** Take what is known of a request that was asked for. @param {any} told */
-  refresh(told) {
-    const known = this.requests.get(told.requestId);
-    if (known === undefined) return;
-    if (told.ending !== null || told.phase === 'ended') {
-      this.requests.delete(told.requestId);
-    } else {
-      const now = performance.now();
-      const passed = now - (known.seenAt ?? now);
-      const rate = passed > 200 ? ((told.bytesOut - known.bytesOut) * 1000) / passed : known.bytesPerSecond;
-      this.requests.set(told.requestId, { ...running(told), startedAt: known.startedAt, bytesPerSecond: rate, seenAt: now });
-    }
+  _progress({ requests }) {
+    for (const told of requests) this.requests.get(told.requestId)?.rate.take(told.completionTokens, told.totalTimeMs);
     this._changed();
   }
 
@@ -99,7 +92,10 @@ export class Live {
         break;
       case 'inference_first_token': {
         const request = this.requests.get(data.requestId);
-        if (request !== undefined) request.ttftMs = data.ttftMs;
+        if (request !== undefined) {
+          request.ttftMs = data.ttftMs;
+          if (request.stream) request.rate.take(1, data.ttftMs);
+        }
         break;
       }
       case 'inference_complete':
@@ -162,8 +158,9 @@ export class Live {
 
 const loadName = (load) => `${load.modelKey}\n${load.instanceId ?? ''}`;
 
-/** @returns {Running} */
-function running(told) {
+/** @param {any} told @param {Rate} [rate] @returns {Running} */
+function running(told, rate = new Rate()) {
+  if (typeof told.tokenUsage?.completionTokens === 'number') rate.take(told.tokenUsage.completionTokens, told.totalTimeMs);
   return {
     requestId: told.requestId,
     model: told.model ?? null,
@@ -171,11 +168,8 @@ function running(told) {
     client: told.client ?? null,
     path: told.path,
     stream: Boolean(told.stream),
-    startedAt: typeof told.startedAt === 'number' ? told.startedAt : Date.parse(told.startedAt),
+    startedAt: Date.parse(told.startedAt),
     ttftMs: told.ttftMs ?? null,
-    tokensPerSecond: told.tokensPerSecond ?? null,
-    bytesOut: told.bytesOut ?? 0,
-    bytesPerSecond: null,
-    phase: told.phase ?? null,
+    rate,
   };
 }

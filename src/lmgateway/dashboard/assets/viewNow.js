@@ -2,9 +2,9 @@
  * What is going on now: requests in flight, the upstream, loads.
  */
 
-import { get, remove } from './api.js';
+import { remove } from './api.js';
 import { button, h, heading, keepingFocus, replace, setText } from './dom.js';
-import { count, counted, duration, size, speed } from './format.js';
+import { count, counted, duration, speed, spokenSpeed } from './format.js';
 import { badge, busy, named, notice, progress, section, setProgress, table, when } from './parts.js';
 import { may } from './session.js';
 import { openRequest } from './requestPanel.js';
@@ -12,8 +12,6 @@ import { openRequest } from './requestPanel.js';
 const TICK_MS = 1000;
 /** The list of those that ended is not drawn again before that: nobody reads faster. */
 const ENDED_MS = 500;
-/** So many requests are asked for their progress at once. */
-const MOST_ASKED = 8;
 
 /** @param {HTMLElement} root @param {import('./page.js').Page} page */
 export function mountNow(root, page) {
@@ -40,19 +38,8 @@ export function mountNow(root, page) {
       else replace(endedPlace, notice('empty', 'No requests yet', 'They are shown here once a client has asked something.', h('a', { href: '#/connect' }, 'Connect a client')));
     }
   };
-  let isAsking = false;
-  const tick = async () => {
-    draw();
-    if (isAsking || document.hidden || page.feed.state !== 'open') return;
-    isAsking = true;
-    const asked = [...live.requests.keys()].slice(0, MOST_ASKED);
-    for (const told of await Promise.all(asked.map((id) => get(`/debug/requests/${encodeURIComponent(id)}`).catch(() => null)))) {
-      if (told !== null) live.refresh(told);
-    }
-    isAsking = false;
-  };
   const stop = live.watch(draw);
-  const timer = setInterval(() => void tick(), TICK_MS);
+  const timer = setInterval(draw, TICK_MS);
   draw();
   void live.look();
   return () => {
@@ -161,21 +148,24 @@ class RunningTable {
       }
       setText(row.age, duration(Math.floor(Math.max(0, Date.now() - request.startedAt) / 100) * 100));
       setText(row.first, request.ttftMs === null ? 'waiting' : duration(request.ttftMs));
-      setText(row.speed, speedOf(request));
+      drawSpeed(row, request);
     }
   }
 }
 
-function speedOf(request) {
-  if (request.tokensPerSecond !== null) return speed(request.tokensPerSecond);
-  return request.bytesPerSecond === null || request.bytesPerSecond <= 0 ? '–' : `${size(request.bytesPerSecond)}/s`;
+/** The speed is a figure for the eye, and a sentence for the ear. */
+function drawSpeed(row, { rate, stream }) {
+  setText(row.speed, speed(rate.perSecond));
+  const unknown = stream ? 'not known yet' : 'not told before the end: no stream';
+  setText(row.spoken, rate.perSecond === null ? unknown : spokenSpeed(rate.perSecond, rate.count));
 }
 
 function runningRow(request) {
   const id = request.requestId;
   const age = h('td', { class: 'number' });
   const first = h('td', { class: 'number' });
-  const rate = h('td', { class: 'number' });
+  const rate = h('span', { 'aria-hidden': 'true' });
+  const spoken = h('span', { class: 'unseen' });
   const trouble = h('div', null);
   const cancel = may('admin') && button('Cancel', () => void busy(cancel, trouble, () => remove(`/debug/requests/${encodeURIComponent(id)}`)), { class: 'small danger', 'aria-label': `Cancel the request to ${request.model ?? 'no model'}` });
   const name = button(named(request.model ?? 'no model'), () => openRequest(id), { class: 'link' });
@@ -186,11 +176,11 @@ function runningRow(request) {
     h('td', null, named(request.key)),
     age,
     first,
-    rate,
+    h('td', { class: 'number speed' }, rate, spoken),
     h('td', { class: 'tight' }, h('span', { class: 'mono' }, request.path), request.stream && ' (stream)'),
     cancel && h('td', null, cancel, trouble),
   );
-  return { element, age, first, speed: rate };
+  return { element, age, first, speed: rate, spoken };
 }
 
 /** @param {any} each */
