@@ -15,6 +15,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from lmgateway.logs import (
+    LONGEST_MESSAGE,
     LoggedService,
     LogService,
     Output,
@@ -197,6 +198,13 @@ class ProcessLogTests(SynchronousTestCase):
         self.assertTrue(line.isprintable())
         if form == "json":
             json.loads(line)
+
+    def test_bounded(self) -> None:
+        """However long a message is, its line is not."""
+        for form in ("text", "json"):
+            self.written.clear()
+            self.logger(self.processLog(format=form)).info("Model {model}", model="x" * 100_000)
+            self.assertLess(len(b"".join(self.written)), LONGEST_MESSAGE + 500)
 
     @given(st.text(), st.text(), st.sampled_from(["text", "json"]))
     def test_secrets(self, before: str, after: str, form: str) -> None:

@@ -1,9 +1,13 @@
-"""The table of threats in the documentation names tests that exist, and leaves no threat out."""
+"""
+The table of threats in the documentation names tests that exist, and leaves no threat out; and for each of these tests there is
+something to take out that it is known to notice (``bench/faults/mutants.py``, which also tries it).
+"""
 
 from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -45,3 +49,18 @@ class ThreatTests(SynchronousTestCase):
         for number, _, defence, _ in self.rows:
             for path in MODULE.findall(defence):
                 self.assertTrue((ROOT / "src" / "lmgateway" / path).is_file(), f"{number}: {path}")
+
+    def test_everyMutant(self) -> None:
+        """
+        What shows that the tests notice is about these very tests, none too few and none too many, and what it takes out is
+        there to be taken out, once.
+        """
+        mutants = tomllib.loads((ROOT / "bench" / "faults" / "mutants.toml").read_text("utf-8"))["mutant"]
+        for number, _, _, tests in self.rows:
+            named = {f"{path}::{name}" for path, name in NAMED.findall(tests) if name}
+            tried = {test for mutant in mutants if mutant["threat"] == number for test in mutant["tests"]}
+            self.assertEqual(named, tried, number)
+        for mutant in mutants:
+            text = (ROOT / "src" / "lmgateway" / mutant["file"]).read_text("utf-8")
+            self.assertEqual(text.count(mutant["old"]), 1, mutant["what"])
+            self.assertTrue(mutant["tests"], mutant["what"])

@@ -62,6 +62,11 @@ class SourceTests(SynchronousTestCase):
         for name, tree in trees():
             self.assertEqual([call for call in callsOf(tree) if EVALUATING.fullmatch(call)], [], name)
 
+    def test_noTemporaryFiles(self) -> None:
+        """It puts nothing of a request into a file of its own: a large body would fill the disk."""
+        for name, tree in trees():
+            self.assertEqual(importsOf(tree) & {"tempfile", "twisted.python.filepath"}, set(), name)
+
     def test_dependencies(self) -> None:
         """Whatever is installed with it has its reason in the documentation, and nothing else stands there."""
         setup = configparser.ConfigParser()
