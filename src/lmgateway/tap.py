@@ -179,7 +179,7 @@ def announceInLog(announcement: Announcement) -> None:
 
 def printKey(key: str) -> None:
     """Show a key that was made just now, on standard output: a log is kept, and this must be seen once only."""
-    print(f"A key was made for this gateway. It is shown only now, keep it: {key}", flush=True)  # noqa: T201
+    print(f"A key was made for this gateway. It is shown only now, keep it: {key}", flush=True)  # noqa: T201 - see above
 
 
 def makeService(options: Options) -> MultiService:

@@ -104,7 +104,7 @@ class ManagerChoice:
         # Who is not there, or does not say anything, may be able to do it.
         if isinstance(restError, UpstreamUnavailable | UpstreamSilent):
             raise restError
-        return self._make("gateway"), _whyNeither(isStudio, sdkError, restError)
+        return self._make("gateway"), _whyNeither(sdkError, restError, isStudio=isStudio)
 
     async def _whyNot(self, candidate: IModelManager) -> GatewayError | None:
         """Ask for a list of models; close the one that cannot give it, and say why it cannot."""
@@ -120,7 +120,7 @@ class ManagerChoice:
         return None
 
 
-def _whyNeither(isStudio: bool, sdkError: GatewayError | None, restError: GatewayError) -> str:  # noqa: FBT001
+def _whyNeither(sdkError: GatewayError | None, restError: GatewayError, *, isStudio: bool) -> str:
     for error in (restError, sdkError):
         if isinstance(error, Forbidden):
             return f"LM Studio offers to manage models, and forbids it to this gateway. {error.message}"

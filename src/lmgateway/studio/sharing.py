@@ -38,6 +38,7 @@ class Shared(Generic[T]):
     def wait(self) -> Deferred[T]:
         """Wait for the result, or have it at once. Cancelling ends the waiting, and nothing else."""
         if self.isOver:
+            # What is over has a result, though its type does not know.
             return fail(self._result) if isinstance(self._result, Failure) else succeed(self._result)  # type: ignore[arg-type]
         waiter: Deferred[T] = Deferred(self._waiting.remove)
         self._waiting.append(waiter)

@@ -148,7 +148,7 @@ def makeContext(identity: Identity, clients: ClientTrust | None) -> SSL.Context:
 def _setGroups(context: SSL.Context) -> None:
     """Allow the curves, which pyOpenSSL has no method for; left alone, OpenSSL takes some that nobody needs."""
     for groups in GROUPS:
-        if lib.SSL_CTX_set1_curves_list(context._context, groups) == 1:  # noqa: SLF001
+        if lib.SSL_CTX_set1_curves_list(context._context, groups) == 1:  # noqa: SLF001 - no other way to set them
             return
         lib.ERR_clear_error()
     msg = "OpenSSL knows none of the usual curves"

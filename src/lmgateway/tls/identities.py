@@ -32,7 +32,7 @@ def _commonNames(certificate: x509.Certificate) -> list[x509.NameAttribute[str]]
         found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     except ValueError:
         return []
-    return [attribute for attribute in found if isinstance(attribute.value, str)]  # type: ignore[misc]
+    return [attribute for attribute in found if isinstance(attribute.value, str)]  # type: ignore[misc]  # some are bytes
 
 
 def _unique(names: list[str]) -> tuple[str, ...]:

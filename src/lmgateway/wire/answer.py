@@ -85,7 +85,7 @@ class AgentResponse:
         """Give the body to ``protocol`` as it comes; its ``connectionLost`` tells how it ended."""
         self._consumer = protocol
         self._isDelivering = True
-        protocol.makeConnection(self)  # type: ignore[arg-type]
+        protocol.makeConnection(self)  # type: ignore[arg-type]  # as much of a transport as bodies need
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             protocol.dataReceived(b"".join(waiting))

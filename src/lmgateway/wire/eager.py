@@ -22,7 +22,7 @@ def eagerWriter(transport: Any) -> Callable[[bytes], None]:
     :param transport: of a connection that is made.
     """
     if not isinstance(transport, Connection) or getattr(transport, "TLS", False):
-        return transport.write  # type: ignore[no-any-return]
+        return transport.write  # type: ignore[no-any-return]  # of whatever transport it is
 
     def write(data: bytes) -> None:
         # What waits must go first. A connection that is closing takes nothing any more; its own write knows that.

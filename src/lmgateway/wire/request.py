@@ -57,7 +57,7 @@ class GatewayRequest(Request):
     :ivar audited: what the request was about, where it is an administrative act.
     """
 
-    channel: GatewayChannel  # type: ignore[assignment]
+    channel: GatewayChannel  # type: ignore[assignment]  # twisted.web means its own
     site: GatewaySite
     defaultContentType = None
     principal: Principal | None = None
@@ -154,12 +154,12 @@ class GatewayRequest(Request):
         return []
 
     @cached_property
-    def postpath(self) -> list[bytes]:  # type: ignore[override]
+    def postpath(self) -> list[bytes]:  # type: ignore[override]  # likewise
         """The segments of the path that are still to be walked, unescaped."""
         return [unquote_to_bytes(segment) for segment in self.path[1:].split(b"/")]
 
     @cached_property
-    def args(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
+    def args(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]  # likewise
         """The arguments in the query."""
         arguments: dict[bytes, list[bytes]] = parse_qs(self.uri.partition(b"?")[2], True)
         return arguments

@@ -45,10 +45,10 @@ _CERTIFICATE = re.compile(rb"-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----.*?
 class NoCookies(CookieJar):
     """A jar that neither takes nor gives: a cookie of one client must never go out with the request of another."""
 
-    def add_cookie_header(self, request: Any) -> None:  # noqa: D102
+    def add_cookie_header(self, request: Any) -> None:  # noqa: D102 - the base class says it
         return
 
-    def extract_cookies(self, response: Any, request: Any) -> None:  # noqa: D102
+    def extract_cookies(self, response: Any, request: Any) -> None:  # noqa: D102 - likewise
         return
 
 
@@ -215,7 +215,7 @@ class TreqUpstream(_Upstream):
         super().__init__(agent, baseUrl)
         self._reactor = reactor
         self._cookies = NoCookies()
-        self._client = HTTPClient(agent, self._cookies, lambda body: body)  # type: ignore[arg-type]
+        self._client = HTTPClient(agent, self._cookies, lambda body: body)  # type: ignore[arg-type]  # bodies are producers already
 
     def send(
         self, method: bytes, target: bytes, headers: HeaderPairs, body: IBodyProducer | None

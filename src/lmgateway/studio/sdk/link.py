@@ -311,7 +311,7 @@ class _WireFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> _Wire | None:
         """Make it."""
-        websocket = self._factory.buildProtocol(addr)  # type: ignore[arg-type]
+        websocket = self._factory.buildProtocol(addr)  # type: ignore[arg-type]  # whatever address it is
         return None if websocket is None else _Wire(websocket, self._link)
 
 
