@@ -134,7 +134,7 @@ function loadedTable(models, again) {
       h('td', null, h('div', { class: 'buttons' }, each.type !== 'embedding' && button('Activate', () => openActivate(each.modelKey, each.identifier, isActive(models, each) ? models.active.defaultInference : {}, again), { class: 'small', 'aria-label': `Activate ${each.identifier}` }), unload), trouble),
     );
   });
-  return table('Instances in memory', ['Instance', 'Type', { text: 'Context', number: true }, 'Configuration', { text: 'Idle limit', number: true }, 'Actions'], rows, { isSilent: true }).element;
+  return table('Instances in memory', ['Instance', 'Type', { text: 'Context', number: true }, 'Settings', { text: 'Idle limit', number: true }, 'Actions'], rows, { isSilent: true }).element;
 }
 
 function configOf(config) {
