@@ -154,7 +154,9 @@ class Assembly:
             reactor,
         )
         self.listing = ModelListing(rules, self.upstream, self.state, self.completions, self.proxy, reactor)
-        self.feed = FeedApi(self.journal, self.exchanges, reactor, debug.maxSubscribers, debug.maxSubscribersPerKey)
+        self.feed = FeedApi(
+            self.journal, self.exchanges, self.sessions, reactor, debug.maxSubscribers, debug.maxSubscribersPerKey
+        )
         self.debug = DebugApi(
             self.exchanges, self.metrics, self.captures, self.models, self.state, self.history, reactor
         )

@@ -8,7 +8,8 @@ from lmgateway.message import Grant, Principal, Scope
 from lmgateway.policy.authentication import digestOf
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.web.support import Answer, MemoryGateway
+from tests.web.feed_support import Following
+from tests.web.support import Answer, Client, MemoryGateway, requestBytes
 
 OWN = {"X-LMGateway-Dashboard": "1", "Origin": "http://127.0.0.1:8001", "Sec-Fetch-Site": "same-origin"}
 ALICE = Principal("alice", frozenset({Scope.MONITOR}), "key_1")
@@ -35,6 +36,42 @@ class SessionsTests(SynchronousTestCase):
             found = self.sessions.keyOf(token)
         self.assertIsNone(found)
 
+    def test_lasting(self) -> None:
+        """What goes on in a session keeps it from ending unused, is cut when it ends, and is nothing to it once it is over."""
+        cut: list[str] = []
+        token = self.sessions.begin(b"key").encode()
+        with self.sessions.lasting(token, lambda: cut.append("one")) as end:
+            self.assertEqual(end, self.seconds + LONGEST_SECONDS)
+            with self.sessions.lasting(token, lambda: cut.append("other")):
+                self.seconds += 1000
+                self.assertEqual(self.sessions.keyOf(token), b"key")
+            self.seconds += 1000
+            self.assertEqual(self.sessions.keyOf(token), b"key")
+            self.sessions.end(token)
+            self.assertEqual(cut, ["one"])
+        token = self.sessions.begin(b"key").encode()
+        with self.sessions.lasting(token, lambda: cut.append("none")):
+            self.seconds += 1000
+        self.seconds += 59
+        self.assertEqual(self.sessions.keyOf(token), b"key", "its use ends with what went on")
+        self.seconds += 61
+        self.assertIsNone(self.sessions.keyOf(token))
+        self.assertEqual(cut, ["one"])
+
+    def test_lastingNowhere(self) -> None:
+        """In a session that is not there nothing lasts beyond it: it is cut at once."""
+        cut: list[str] = []
+        with self.sessions.lasting(b"none", lambda: cut.append("one")) as end:
+            self.assertEqual((end, cut), (None, ["one"]))
+
+    def test_crowdedOut(self) -> None:
+        """What goes on in a session that ends because there are too many is cut, too."""
+        cut: list[str] = []
+        with self.sessions.lasting(self.sessions.begin(b"key").encode(), lambda: cut.append("one")):
+            for _ in range(MOST_SESSIONS):
+                self.sessions.begin(b"key")
+            self.assertEqual(cut, ["one"])
+
     def test_bounded(self) -> None:
         """Of too many the oldest end, and no two have the same token."""
         tokens = [self.sessions.begin(b"key").encode() for _ in range(MOST_SESSIONS + 1)]
@@ -44,7 +81,9 @@ class SessionsTests(SynchronousTestCase):
         self.assertEqual(self.sessions.keyOf(tokens[-1]), b"key")
 
 
-class CookieTests(SynchronousTestCase):
+class SignedIn(SynchronousTestCase):
+    """Alice, who may look, and the cookie that she gets."""
+
     def setUp(self) -> None:
         self.gateway = MemoryGateway(keys={digestOf("alice-key"): ALICE})
 
@@ -61,6 +100,8 @@ class CookieTests(SynchronousTestCase):
         fields = {**OWN, **{name.replace("_", "-"): value for name, value in headers.items()}}
         return self.gateway.ask(method, target, key=None, headers={k: v for k, v in fields.items() if v})
 
+
+class CookieTests(SignedIn):
     def test_flags(self) -> None:
         """No script can read the cookie, and no other site has it sent; it does not hold the key."""
         answer = self.signIn()
@@ -128,6 +169,60 @@ class CookieTests(SynchronousTestCase):
         """A key that is sent along decides."""
         cookie = self.cookie()
         self.assertEqual(self.ask(Cookie=cookie, X_API_Key="wrong-key").status, 401)
+
+
+class FollowingTests(SignedIn):
+    """What follows the events in a session ends with it, at once."""
+
+    def follow(self, cookie: str) -> Following:
+        """Follow as the page does."""
+        return Following(self.gateway, "?progress=1", {**OWN, "Cookie": cookie}, key=None)
+
+    def poll(self, cookie: str, gateway: MemoryGateway) -> Client:
+        """Wait for events as a script of the page could."""
+        client = gateway.connect()
+        target = f"/debug/poll?since={gateway.journal.nextId}&timeout=60"
+        client.send(requestBytes("GET", target, key=None, headers={**OWN, "Cookie": cookie}))
+        return client
+
+    def assertOnly(self, ended: Following, polled: Client, *others: Following) -> None:
+        """The stream and the poll are whole, and nobody else's are."""
+        self.assertTrue(ended.answer.whole)
+        self.assertEqual([answer.status for answer in polled.answers], [200])
+        self.assertEqual([other.answer.whole for other in others], [False] * len(others))
+
+    def test_signedOut(self) -> None:
+        """Signing out ends the session's streams and polls; another session of the same key, and the key itself, follow on."""
+        cookie, other = self.cookie(), self.cookie()
+        following, polling = self.follow(cookie), self.poll(cookie, self.gateway)
+        others = self.follow(other), Following(self.gateway, key="alice-key")
+        self.ask("DELETE", "/dashboard/session", Cookie=cookie)
+        self.assertOnly(following, polling, *others)
+        self.assertEqual(self.ask(target="/debug/stream", Cookie=cookie).status, 401)
+        self.gateway.journal.record("error", {})
+        self.gateway.network.advance(1)
+        self.assertEqual([each.told[-1][0] for each in others], ["error", "error"])
+
+    def test_expired(self) -> None:
+        """When the session's longest time is over its stream ends; until then being followed is being used."""
+        cookie = self.cookie()
+        following = self.follow(cookie)
+        self.gateway.network.advance(LONGEST_SECONDS - 100)
+        self.assertEqual(self.ask(Cookie=cookie).status, 200)
+        polling = self.poll(cookie, self.gateway)
+        self.gateway.network.advance(50)
+        self.assertFalse(following.answer.whole)
+        polling = self.poll(cookie, self.gateway)
+        self.gateway.network.advance(50)
+        self.assertOnly(following, polling)
+        self.assertEqual(self.ask(Cookie=cookie).status, 401)
+
+    def test_keyDecides(self) -> None:
+        """Who sends a key follows by that, whatever the cookie that comes along."""
+        cookie = self.cookie()
+        following = Following(self.gateway, "", {**OWN, "Cookie": cookie}, key="alice-key")
+        self.ask("DELETE", "/dashboard/session", Cookie=cookie)
+        self.assertFalse(following.answer.whole)
 
 
 class PageTests(SynchronousTestCase):

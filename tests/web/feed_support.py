@@ -15,7 +15,7 @@ class Following:
     """A client that follows the stream."""
 
     def __init__(
-        self, gateway: MemoryGateway, query: str = "", headers: Mapping[str, str] | None = None, key: str = KEY
+        self, gateway: MemoryGateway, query: str = "", headers: Mapping[str, str] | None = None, key: str | None = KEY
     ) -> None:
         self.client: Client = gateway.connect()
         self.client.send(requestBytes("GET", f"/debug/stream{query}", key=key, headers=headers))

@@ -230,7 +230,7 @@ class MemoryGateway:
         self.models = ModelService(choice or Nobody(), self.state, self.active, self.journal, inFlight, clock)
         history = History(clock.seconds)
         self.exchanges = Exchanges([ExchangeEvents(self.journal), self.metrics, self.models, history])
-        self.feed = FeedApi(self.journal, self.exchanges, clock, 1024, 256)
+        self.feed = FeedApi(self.journal, self.exchanges, self.sessions, clock, 1024, 256)
         self.captures = Captures(self.settings.debug.capture, self.settings.debug.captureSize)
         watching = Watching(self.exchanges, clock, readerFor, self.captures)
         self.completions = Completions()

@@ -65,6 +65,25 @@ class RevokeTests(KeysTestCase):
         answer = waiting.answers[0]
         self.assertEqual((answer.status, answer.json()["error"]["code"]), (503, "cancelled"))
 
+    def test_session(self) -> None:
+        """Who is signed in to the dashboard with a key that is revoked follows no more, and has to sign in again."""
+        made, other = self.mint(scopes=["monitor"]), self.mint("bob", scopes=["monitor"])
+        own = {"X-LMGateway-Dashboard": "1", "Origin": "http://127.0.0.1:8001", "Sec-Fetch-Site": "same-origin"}
+        following, status = [], []
+        for each in (made, other):
+            client = self.connect(self.gateway)
+            client.send(requestBytes("POST", "/dashboard/session", {"key": each["key"]}, key=None, headers=own))
+            cookie = (client.answers[0].header(b"Set-Cookie") or b"").partition(b";")[0].decode()
+            following.append(self.connect(self.gateway))
+            status.append((client, requestBytes("GET", "/debug/status", key=None, headers={**own, "Cookie": cookie})))
+            following[-1].send(requestBytes("GET", "/debug/stream", key=None, headers={**own, "Cookie": cookie}))
+        self.well("DELETE", f"/admin/keys/{made['id']}")
+        self.network.flush()
+        self.assertEqual([client.answers[0].whole for client in following], [True, False])
+        for client, data in status:
+            client.send(data)
+        self.assertEqual([client.answers[-1].status for client, _ in status], [401, 200])
+
     def test_lastWill(self) -> None:
         """Whoever was still sending a request to the gateway itself when their key was revoked has no last wish."""
         made = self.mint(scopes=["admin"])

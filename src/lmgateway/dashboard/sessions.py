@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from zope.interface import implementer
 
@@ -43,11 +44,12 @@ _ENDED = "Nobody is signed in, or the session has ended. Sign in with a key."
 
 @dataclass
 class _Session:
-    """Which key, since when, and when it was used last."""
+    """Which key, since when, when it was used last, and what cuts the things that go on in it."""
 
     key: bytes
     began: float
     used: float
+    lasting: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Sessions:
@@ -74,7 +76,7 @@ class Sessions:
         :return: what goes into the cookie, 256 random bits.
         """
         while len(self._sessions) >= MOST_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
+            self._drop(next(iter(self._sessions)))
         token = secrets.token_urlsafe(32)
         now = self._now()
         self._sessions[_digest(token.encode())] = _Session(key, now, now)
@@ -87,15 +89,42 @@ class Sessions:
         if session is None:
             return None
         now = self._now()
-        if now - session.used > self.idleSeconds or now - session.began > LONGEST_SECONDS:
-            del self._sessions[place]
+        isIdle = now - session.used > self.idleSeconds and not session.lasting
+        if isIdle or now - session.began >= LONGEST_SECONDS:
+            self._drop(place)
             return None
         session.used = now
         return session.key
 
     def end(self, token: bytes) -> None:
-        """End one, if it is there."""
-        self._sessions.pop(_digest(token), None)
+        """End one, if it is there, and what goes on in it."""
+        self._drop(_digest(token))
+
+    @contextmanager
+    def lasting(self, token: bytes, cut: Callable[[], None]) -> Iterator[float | None]:
+        """
+        While something goes on in a session, count it as being used, and have it cut when the session is ended.
+
+        :param cut: ends what goes on; called at once where there is no such session.
+        :return: the Unix time at which the session ends, however much it is used; then whoever goes on is to end by itself.
+        """
+        session = self._sessions.get(_digest(token))
+        if session is None:
+            cut()
+            yield None
+            return
+        session.lasting.append(cut)
+        try:
+            yield session.began + LONGEST_SECONDS
+        finally:
+            session.lasting.remove(cut)
+            session.used = self._now()
+
+    def _drop(self, place: bytes) -> None:
+        session = self._sessions.pop(place, None)
+        if session is not None:
+            for cut in list(session.lasting):
+                cut()
 
 
 @implementer(IAuthenticator)
@@ -133,8 +162,8 @@ class SessionAuthenticator:
         :raise Forbidden: it is not a page of ours that sends the cookie, or the key is not to be used from there.
         :raise Misdirected: it was sent to a name that is not the gateway's.
         """
-        token = tokenIn(head)
-        if token is None or OWN_FIELD not in head.fields or any(name in head.fields for name in _CREDENTIALS):
+        token = decidingToken(head)
+        if token is None:
             return self._inner.authenticate(head)
         self._browsers.admitOwn(head)
         key = self._sessions.keyOf(token)
@@ -145,14 +174,21 @@ class SessionAuthenticator:
         return principal
 
 
+def decidingToken(head: RequestHead) -> bytes | None:
+    """Give what our cookie holds, where it decides who asks; None where it does not."""
+    if OWN_FIELD not in head.fields or any(name in head.fields for name in _CREDENTIALS):
+        return None
+    return tokenIn(head)
+
+
 def tokenIn(head: RequestHead) -> bytes | None:
     """Give what our cookie holds (RFC 6265 section 4.2.1); None where it is not there."""
     name = _NAMES[head.secure]
-    for field in head.fields.get(b"cookie", ()):
-        for pair in field.split(b";"):
-            key, _, value = pair.strip(b" \t").partition(b"=")
+    for value in head.fields.get(b"cookie", ()):
+        for pair in value.split(b";"):
+            key, _, token = pair.strip(b" \t").partition(b"=")
             if key == name:
-                return value
+                return token
     return None
 
 

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import msgspec
 from klein import Klein
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from lmgateway.dashboard.sessions import Sessions, decidingToken
 from lmgateway.errors import BadRequest, TooManyRequests
 from lmgateway.telemetry.exchanges import Exchanges
 from lmgateway.telemetry.journal import Batch, Journal
@@ -51,6 +52,7 @@ class FeedApi:
 
     :param journal: what happened.
     :param exchanges: the requests in flight.
+    :param sessions: who is signed in to the dashboard.
     :param clock: for heartbeats and timeouts.
     :param most: who may follow at the same time.
     :param mostPerKey: the same, of one key.
@@ -59,10 +61,19 @@ class FeedApi:
     app = Klein()
     answerErrors(app)
 
-    def __init__(self, journal: Journal, exchanges: Exchanges, clock: IReactorTime, most: int, mostPerKey: int) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        exchanges: Exchanges,
+        sessions: Sessions,
+        clock: IReactorTime,
+        most: int,
+        mostPerKey: int,
+    ) -> None:
         inFlight = exchanges.inFlight
         self.rounds = Rounds(journal, clock, lambda: encodeProgress(inFlight.values(), clock.seconds()))
         self._journal = journal
+        self._sessions = sessions
         self._clock = clock
         self._most = most
         self._mostPerKey = mostPerKey
@@ -147,19 +158,27 @@ class FeedApi:
 
     @contextmanager
     def _whileGood(self, request: GatewayRequest, follower: IFollower) -> Iterator[None]:
-        """Have a follower end when its key does."""
+        """Have a follower end when its key does, or its session."""
         principal = request.principal
         expires = principal.grant.expires if principal is not None else None
         self._followers[follower] = principal.keyId if principal is not None else None
-        ending = None
-        if expires is not None:
-            ending = self._clock.callLater(max(0.0, min(expires - self._clock.seconds(), _LONGEST_CALL)), follower.end)
+        calls: list[IDelayedCall] = []
         try:
-            yield
+            with self._inSession(request, follower.end) as sessionEnds:
+                for moment in (expires, sessionEnds):
+                    if moment is not None:
+                        seconds = min(moment - self._clock.seconds(), _LONGEST_CALL)
+                        calls.append(self._clock.callLater(max(0.0, seconds), follower.end))
+                yield
         finally:
             del self._followers[follower]
-            if ending is not None and ending.active():
-                ending.cancel()
+            for call in calls:
+                if call.active():
+                    call.cancel()
+
+    def _inSession(self, request: GatewayRequest, cut: Callable[[], None]) -> AbstractContextManager[float | None]:
+        token = decidingToken(request.head)
+        return nullcontext() if token is None else self._sessions.lasting(token, cut)
 
 
 def _tooMany(what: str, setting: str) -> TooManyRequests:
