@@ -64,7 +64,7 @@ $(VENV)/.dev: setup.cfg pyproject.toml
 
 $(LOWEST)/.installed: setup.cfg pyproject.toml $(VENV)/.dev
 	@$(PYTHON) -m venv --clear $(LOWEST)
-	@sed -n '/^install_requires/,/^$$/s/^ *\([A-Za-z.-]*\).*>=/\1==/p' setup.cfg >$(LOWEST)/constraints.txt
+	@sed -n 's/^  *\([A-Za-z0-9._-]*\)\(\[[a-z,]*\]\)\{0,1\}>=\(.*\)/\1==\3/p' setup.cfg >$(LOWEST)/constraints.txt
 	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint $(LOWEST)/constraints.txt --editable '.[test]'
 	@touch $@
