@@ -138,6 +138,25 @@ class SocketTests(TestCase):
         self.addCleanup(gateway.stopService)
         return gateway
 
+    async def test_drain(self) -> None:
+        """Who keeps a connection and does not read it is told goodbye, and does not hold up the end of the gateway."""
+        gateway = self.start()
+        context = ssl.create_default_context(cadata=(gateway._tls.authority or b"").decode())
+        connection = http.client.HTTPSConnection("127.0.0.1", gateway._ports[0].getHost().port, context=context)  # type: ignore[union-attr]
+        self.addCleanup(connection.close)
+
+        def ask() -> int:
+            connection.request("GET", "/health")
+            with connection.getresponse() as answer:
+                answer.read()
+                return answer.status
+
+        self.assertEqual(await deferToThread(ask), 200)
+        begun = reactor.seconds()  # type: ignore[attr-defined]
+        await gateway.site.drain(30)
+        self.assertLess(reactor.seconds() - begun, 15)  # type: ignore[attr-defined]
+        self.assertEqual(connection.sock.recv(1), b"")
+
     def ask(self, gateway: Gateway, client: str | None = None, headers: Any = None) -> Deferred[tuple[int, Any]]:
         """Ask for what needs a key, trusting the authority; give the status and the fields of the answer."""
         port = gateway._ports[0].getHost().port  # type: ignore[union-attr]

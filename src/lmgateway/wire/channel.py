@@ -345,6 +345,11 @@ class GatewayChannel(Protocol):
         """Close now if nothing is being answered, else after the answer (the site is draining)."""
         if self._toDiscard is None and self._current is None and not self._queue:
             self.loseConnection()
+            # "It is not required for the initiator of the close to wait for the responding close_notify alert before closing
+            # the read side of the connection" (RFC 5246 section 7.2.1). Twisted waits for it, and a client that keeps a
+            # connection in a pool does not read it: each would hold up the end of the gateway until its deadline.
+            if self.isSecure():
+                self.transport.transport.loseConnection()
 
     def loseConnection(self) -> None:
         """Close, after what is written. What still comes is thrown away."""
