@@ -73,6 +73,23 @@ class KeylessTests(SynchronousTestCase):
         POLICY.admitKeyless(head())
 
 
+class RepeatedTests(SynchronousTestCase):
+    def test_anyOrder(self) -> None:
+        """Of an Origin or a Sec-Fetch-Site that is there twice neither counts, whichever is first: no browser sends that."""
+        own, configured = b"http://localhost", b"https://chat.example.org"
+        for name, good, bad in (
+            (b"Origin", own, b"http://evil.example"),
+            (b"Origin", configured, b"null"),
+            (b"Origin", own, own),
+            (b"Sec-Fetch-Site", b"same-origin", b"cross-site"),
+        ):
+            for values in ((good, bad), (bad, good)):
+                request = RequestHead.build(b"GET", b"/", ((b"Host", b"localhost"), *((name, each) for each in values)))
+                self.assertRaises(Forbidden, POLICY.admitKeyless, request)
+                self.assertRaises(Forbidden, POLICY.admitOwn, request)
+                self.assertNotIn(b"Access-Control-Allow-Origin", dict(POLICY.readable(request)))
+
+
 class CorsTests(SynchronousTestCase):
     def test_off(self) -> None:
         """Unless origins are configured no answer can be read by any page, and nothing is said about it."""

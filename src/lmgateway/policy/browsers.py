@@ -63,10 +63,10 @@ class BrowserPolicy:
         :raise Forbidden: a page of another site sends it.
         """
         self.admitHost(head)
-        origin = head.first(b"origin")
+        origin = _said(head, b"origin")
         if origin is not None and not self._isAllowed(origin, head):
             raise _foreign()
-        site = head.first(b"sec-fetch-site")
+        site = _said(head, b"sec-fetch-site")
         if origin is None and site is not None and site.lower() not in _NEAR:
             raise _foreign()
 
@@ -91,7 +91,7 @@ class BrowserPolicy:
         :raise Forbidden: a page of another origin sends it, even a configured one.
         """
         self.admitHost(head)
-        origin, site = head.first(b"origin"), head.first(b"sec-fetch-site")
+        origin, site = _said(head, b"origin"), _said(head, b"sec-fetch-site")
         if (origin is not None and not _isOwn(origin, head)) or (site is not None and site.lower() not in _NEAR):
             raise _foreign()
 
@@ -119,7 +119,7 @@ class BrowserPolicy:
         """The header fields by which a browser lets a page read an answer; none where the page may not."""
         if not self._origins:
             return ()
-        origin = head.first(b"origin")
+        origin = _said(head, b"origin")
         if origin is None or origin not in self._origins:
             # A cache must not give one page's answer to another.
             return ((b"Vary", b"Origin"),) if origin is not None else ()
@@ -143,6 +143,17 @@ class BrowserPolicy:
     def _isAllowed(self, origin: bytes, head: RequestHead) -> bool:
         """Whether a page of an origin may send without a key: our own pages, and those that are configured."""
         return origin in self._origins or _isOwn(origin, head)
+
+
+def _said(head: RequestHead, name: bytes) -> bytes | None:
+    """
+    What a field says that a browser sends once: with everything that was said, so that of several no good one can hide the others.
+
+    "The combined field value consists of the list of corresponding field line values within that section, concatenated in order,
+    with each field line value separated by a comma" (RFC 9110 section 5.2).
+    """
+    values = head.fields.get(name)
+    return b", ".join(values) if values else None
 
 
 def _isOwn(origin: bytes, head: RequestHead) -> bool:
