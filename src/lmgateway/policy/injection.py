@@ -222,7 +222,8 @@ def readCarefully(body: bytes) -> tuple[dict[str, msgspec.Raw], frozenset[str]]:
     Half of a surrogate pair (``"\ud83d"``), what JavaScript makes of a cut emoji, is refused by the parser but must
     pass. The parser then reads a copy in which each ``\udXXX`` stands in the private use area: valid where the original is
     valid apart from pairing, since both are four hexadecimal digits, and as long, so that the parser's positions hold.
-    An escaped backslash before ``ud`` is respelled too, which changes text but never structure.
+    An escaped backslash before ``ud`` is respelled too, which changes text but never structure. Of two names that differ only in
+    whether such a character is escaped, nobody can then tell that they are one; no name that decides anything here has any.
 
     :return: each key's last value, and the keys that are there more than once.
     :raise BadRequest: it is not valid JSON, no object, nested too deeply, or has too many members.
