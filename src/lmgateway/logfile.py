@@ -118,8 +118,12 @@ class RotatingFile:
         return self.path.with_name(f"{self.path.name}.{number}")
 
 
+_BINARY = getattr(os, "O_BINARY", 0)
+"""Windows would write each line's end as two bytes."""
+
+
 def _open(path: Path, flags: int = 0) -> int:
-    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | flags, FILE_MODE)
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _BINARY | flags, FILE_MODE)
 
 
 class LineBuffer:

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from lmgateway.audit import AUDIT_FILE
 from lmgateway.commands.check import warningsOf
 from lmgateway.commands.talk import Place, TalkError
-from lmgateway.configuration.descriptors import connectionsWithin
+from lmgateway.configuration.descriptors import WINDOWS_SOCKETS, connectionsWithin
 from lmgateway.configuration.listeners import isLoopback, splitDescription, wantsTls
 from lmgateway.policy.diagnosis import (
     Finding,
@@ -298,8 +298,8 @@ def descriptorsFinding() -> Finding:
     """Look at how many files a process may have open, as this one may."""
     try:
         import resource
-    except ImportError:  # Windows has no such limit
-        return descriptorFinding(None, connectionsWithin(None))
+    except ImportError:  # Windows has no such limit, and another one that nobody can raise
+        return descriptorFinding(None, connectionsWithin(WINDOWS_SOCKETS))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = None if soft == resource.RLIM_INFINITY else soft
     return descriptorFinding(limit, connectionsWithin(limit))

@@ -14,6 +14,9 @@ FEWEST = 16
 MOST = 65_536
 """Connections beyond which nobody means it: each takes memory, whatever the descriptor limit says."""
 
+WINDOWS_SOCKETS = 512
+"""Sockets that ``select`` takes on Windows, which is what Twisted waits with there; one more, and it fails for all of them."""
+
 
 def connectionsWithin(descriptors: int | None) -> int:
     """
@@ -32,7 +35,7 @@ def mostConnections() -> int:
     """Tell how many clients may be connected to this process, by its ``RLIMIT_NOFILE``."""
     try:
         import resource
-    except ImportError:  # Windows has no such limit
-        return MOST
+    except ImportError:  # Windows
+        return connectionsWithin(WINDOWS_SOCKETS)
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return connectionsWithin(None if soft == resource.RLIM_INFINITY else soft)

@@ -2,9 +2,8 @@
 """
 Connections from downstream: llhttp parses, ``twisted.web`` Requests answer.
 
-Unlike ``twisted.web``'s own channel this one renders a request when its head is complete, refuses heads that must be
-refused, never buffers a body that nobody reads, and puts a deadline on everything that a client can draw out. Requests
-that are pipelined are answered in order, one at a time.
+Unlike ``twisted.web``'s own channel this one renders a request when its head is complete, refuses heads that must be refused, never
+buffers a body that nobody reads, and puts a deadline on all that a client can draw out. Pipelined requests wait their turn.
 
 :mod:`lmgateway.wire.parser` finds the requests, :mod:`lmgateway.wire.body` holds what arrives of a body,
 :mod:`lmgateway.wire.outbox` writes the answers, :mod:`lmgateway.wire.deadlines` knows what took too long,
@@ -345,10 +344,7 @@ class GatewayChannel(Protocol):
         """Close now if nothing is being answered, else after the answer (the site is draining)."""
         if self._toDiscard is None and self._current is None and not self._queue:
             self.loseConnection()
-            # "It is not required for the initiator of the close to wait for the responding close_notify alert before closing
-            # the read side of the connection" (RFC 5246 section 7.2.1). Twisted waits for it, and a client that keeps a
-            # connection in a pool does not read it: each would hold up the end of the gateway until its deadline.
-            if self.isSecure():
+            if self.isSecure():  # Twisted waits for a goodbye that pools do not send (RFC 5246 section 7.2.1: needless)
                 self.transport.transport.loseConnection()
 
     def loseConnection(self) -> None:
