@@ -152,7 +152,14 @@ class DialectTests(SynchronousTestCase):
         for target in ("/v1/messages", "/v1/messages/count_tokens"):
             body = gateway.ask("POST", target, key=None).json()
             self.assertEqual((body["type"], set(body["error"])), ("error", {"type", "message"}), target)
-        for target in ("/admin/models/activate", "/admin/nothing", "/debug/nothing"):
+        for target in (
+            "/admin/models/activate",
+            "/admin/nothing",
+            "/debug/nothing",
+            "/dashboard",
+            "/dashboard/x",
+            "/ca.crt",
+        ):
             self.assertIsInstance(gateway.ask("POST", target, key=None).json()["error"], str, target)
 
     def test_everyAnswerHasItsId(self) -> None:

@@ -18,7 +18,7 @@ from lmgateway.policy.dialects import ANTHROPIC, DIALECTS, GATEWAY, OPENAI, Dial
 from lmgateway.wire.request import GatewayRequest
 
 _log = Logger()
-_OWN_PATHS = (b"/admin", b"/debug", b"/health", b"/metrics")
+_OWN_PATHS = (b"/admin", b"/ca.crt", b"/dashboard", b"/debug", b"/health", b"/metrics")
 _JSON = (
     (b"Content-Type", b"application/json"),
     # A browser that is shown an answer must not take it for a page (threat: error-page injection), nor keep it.
