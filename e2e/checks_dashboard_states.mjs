@@ -41,6 +41,8 @@ async function look(state, view, looks = LOOKS) {
     await shoot(`${state}-${view}`, width, scheme);
     found.push(...(await axe(`${view} ${width} ${scheme}`)));
     const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    const cut = await page.evaluate(() => [...document.querySelectorAll('.table')].filter((each) => each.scrollWidth > each.clientWidth + 1).map((each) => each.getAttribute('aria-label')));
+    if (cut.length > 0) found.push(`${view} ${width} ${scheme}: a part is out of sight of ${cut.join(', ')}`);
     if (wider > 0) found.push(`${view} ${width} ${scheme}: wider than the window by ${wider} px`);
   }
   await wide();
