@@ -118,6 +118,21 @@ class CommandLineTests(SynchronousTestCase):
         self.assertGreaterEqual(float(valuesOf(unit, "TimeoutStopSec")[0].removesuffix("s")), WHOLE_STOP)
         self.assertEqual(valuesOf(unit, "UMask"), ["0077"])
 
+    def test_confined(self) -> None:
+        """The unit's process is nobody else's user, gains no rights, writes nowhere but in its folder, and has a limit of memory."""
+        unit = UNIT.read_text("utf-8")
+        for name, value in (
+            ("DynamicUser", "yes"),
+            ("NoNewPrivileges", "yes"),
+            ("CapabilityBoundingSet", ""),
+            ("AmbientCapabilities", ""),
+            ("ProtectSystem", "strict"),
+            ("ProtectHome", "yes"),
+            ("PrivateTmp", "yes"),
+        ):
+            self.assertEqual(valuesOf(unit, name), [value], name)
+        self.assertTrue(valuesOf(unit, "MemoryMax") and valuesOf(unit, "LimitNOFILE"))
+
     def test_plist(self) -> None:
         """The list for launchd is one, has a user of its own, and the same command and time."""
         plist = plistlib.loads(PLIST.read_bytes())
