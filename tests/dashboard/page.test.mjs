@@ -6,6 +6,7 @@ import { test } from 'node:test';
 const ASSETS = process.env.ASSETS;
 const { EventStreamParser } = await import(`file://${ASSETS}/sse.js`);
 const format = await import(`file://${ASSETS}/format.js`);
+const { visible } = await import(`file://${ASSETS}/dom.js`);
 const { Rate } = await import(`file://${ASSETS}/rate.js`);
 
 const STREAM = 'retry: 2000\nid: 1\nevent: connected\ndata: {"a":1}\n\n:comment\r\nid: 2\r\ndata: one\r\ndata: two\r\n\r\ndata: unfinished';
@@ -74,4 +75,15 @@ test('a count that is told twice, or falls, makes no rate of its own', () => {
   assert.equal(rate.perSecond, null);
   rate.take(15, 4000);
   assert.equal(rate.perSecond, 10);
+});
+
+test('what turns a text around or hides in it is seen, and nothing else is touched', () => {
+  assert.equal(visible('model\u202egnp.exe'), 'model\\u202egnp.exe');
+  assert.equal(visible('a\u200bb\u2066c\u0007'), 'a\\u200bb\\u2066c\\u0007');
+  for (const plain of ['qwen/qwen3-8b', 'נמוד־שפה/עברית', 'عربي/نموذج', '<img onerror=x>', 'a\tb\nc', '日本語 👩‍💻']) assert.equal(visible(plain), plain);
+});
+
+test('a count of tokens has its unit', () => {
+  assert.equal(format.tokens(4096), '4,096 tok');
+  assert.equal(format.tokens(null), '–');
 });
