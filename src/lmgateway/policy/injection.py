@@ -114,7 +114,6 @@ class MemberSplicer:
             _refuseRepeats(repeated, _membersOf(completion))
         stream = "stream" in values and _isTrue(values["stream"])
         present = set(values)
-        isEmpty = not values
         replaced = None
         if completion.alias is not None and model is not None:
             model = _textOf(completion.alias)
@@ -127,7 +126,7 @@ class MemberSplicer:
                 model = _textOf(injection.value)
             elif injection.member == "stream":
                 stream = _isTrue(injection.value)
-        new = _spelled(missing, isEmpty=isEmpty)
+        new = _spelled(missing, isEmpty=not present)
         if replaced is not None:
             body = _exchanged(body, new, replaced, completion.alias or b"")
         elif new:

@@ -9,11 +9,9 @@ all the same.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import msgspec
 from klein import Klein
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from lmgateway.audit import AuditEntry, AuditFailed, AuditLog
@@ -22,7 +20,7 @@ from lmgateway.policy.acts import REFUSALS, ActDetails, actionOf, isAct, parseAu
 from lmgateway.policy.limits import Throttle
 from lmgateway.policy.routes import Route
 from lmgateway.telemetry.accesslog import printable
-from lmgateway.web.responses import answerErrors, defect, respondError, respondFailure, respondJson
+from lmgateway.web.responses import answerBy, answerErrors, defect, respondError, respondJson
 from lmgateway.wire.body import IncomingBody
 from lmgateway.wire.request import GatewayRequest
 
@@ -62,11 +60,7 @@ class AuditedActs:
         if not isAct(request.head.method, route) or (route.kind == "api" and not self._audit.isFailing):
             go()
             return
-        preparing = Deferred.fromCoroutine(self._prepare(request, route))
-        if not preparing.called:
-            request.notifyDisconnect(preparing)
-        preparing.addCallback(lambda _: None if request.ended else go())
-        preparing.addErrback(partial(respondFailure, request))
+        answerBy(request, self._goPrepared(request, route, go))
 
     def left(self, request: GatewayRequest) -> None:
         """Be told of the end of an admitted request: where its client did not wait for the answer, write its line now."""
@@ -78,6 +72,11 @@ class AuditedActs:
             entry = self._entryOf(request, request.route, status, 0)
             # The log and the next act tell that it could not be written; nobody else waits for that.
             self._audit.record(entry).addErrback(lambda reason: reason.trap(AuditFailed))
+
+    async def _goPrepared(self, request: GatewayRequest, route: Route, go: Callable[[], object]) -> None:
+        await self._prepare(request, route)
+        if not request.ended:
+            go()
 
     async def _prepare(self, request: GatewayRequest, route: Route) -> None:
         try:

@@ -22,7 +22,7 @@ from lmgateway.policy.dialects import DIALECTS
 from lmgateway.policy.model_list import ModelList
 from lmgateway.policy.routes import Route
 from lmgateway.telemetry.upstreams import UpstreamState
-from lmgateway.web.responses import respondFailure
+from lmgateway.web.responses import answerBy
 from lmgateway.web.rules import Rules
 from lmgateway.wire.answer import HeldResponse, holdWhole
 from lmgateway.wire.headers import VerbatimHeaders
@@ -103,10 +103,7 @@ class ModelListing(Resource):
         if request.head.method != b"GET":
             self._proxy.render(request)
             return NOT_DONE_YET
-        answering = Deferred.fromCoroutine(self._answer(request))
-        if not answering.called:
-            request.notifyDisconnect(answering)
-        answering.addErrback(partial(respondFailure, request))
+        answerBy(request, self._answer(request))
         return NOT_DONE_YET
 
     async def _answer(self, request: GatewayRequest) -> None:

@@ -10,7 +10,7 @@ connection upstream is closed at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -38,7 +38,7 @@ from lmgateway.policy.routes import Route
 from lmgateway.policy.stream_options import ASKABLE_DIALECTS, WATCHED, UsageAsking, askForUsage, refusesUsage
 from lmgateway.policy.tools import TOOLS, namesServers
 from lmgateway.telemetry.upstreams import UpstreamState
-from lmgateway.web.responses import respondFailure
+from lmgateway.web.responses import answerBy
 from lmgateway.web.rules import Rules
 from lmgateway.web.watch import LONGEST_MODEL, ExchangeWatch, Watching
 from lmgateway.wire.answer import holdWhole
@@ -123,10 +123,7 @@ class ProxyResource(Resource):
 
     def render(self, request: GatewayRequest) -> int:
         """Begin to answer; it ends with the answer, or with the client."""
-        answering = Deferred.fromCoroutine(self._answer(request))
-        if not answering.called:
-            request.notifyDisconnect(answering)
-        answering.addErrback(partial(respondFailure, request))
+        answerBy(request, self._answer(request))
         return NOT_DONE_YET
 
     async def _answer(self, request: GatewayRequest) -> None:

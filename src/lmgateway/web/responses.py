@@ -5,9 +5,13 @@ Errors to responses, in one place: whatever goes wrong, wherever, is told the cl
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
+
 import msgspec
 from klein import Klein
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -54,6 +58,18 @@ def respondError(request: GatewayRequest, error: GatewayError) -> None:
     if error.closes:
         request.closeAfter()
     request.sendWhole(error.status, _JSON + error.headers, dialectOf(request).errorBody(error))
+
+
+def answerBy(request: GatewayRequest, answer: Coroutine[Deferred[Any], Any, None]) -> None:
+    """
+    Have a request answered: to the end of the answer, or until its client leaves.
+
+    :param answer: answers it; what it raises is told the client.
+    """
+    answering = Deferred.fromCoroutine(answer)
+    if not answering.called:
+        request.notifyDisconnect(answering)
+    answering.addErrback(partial(respondFailure, request))
 
 
 def respondFailure(request: GatewayRequest, reason: Failure) -> None:
