@@ -15,7 +15,7 @@ from lmgateway.policy.authentication import digestOf
 from lmgateway.settings import loadSettings
 from lmgateway.state import StateStore
 from lmgateway.statefile import STATE_FILE, StateError
-from lmgateway.tls.serving import listenerUrl
+from lmgateway.tls.serving import listenerUrl, reachableUrls
 from lmgateway.wire.upstream import makeUpstream
 from msgspec.structs import replace
 from twisted.internet import reactor
@@ -146,6 +146,32 @@ class AddressTests(GatewayTestCase):
             (self.reactor.listenUNIX("/run/socket", None), "unix:/run/socket", None),
         ):
             self.assertEqual(listenerUrl(port, lan, isSecured=hasOwnTls(description)), url)
+
+    def test_reachable(self) -> None:
+        """A listener on all addresses is reached at each of its version, those for other machines first; others at their own."""
+        lan = (ip_address("192.168.1.7"), ip_address("10.0.0.7"), ip_address("fd00::7"))
+        listenTCP = self.reactor.listenTCP
+        for port, isSecured, urls in (
+            (
+                listenTCP(8001, None),
+                False,
+                ("http://192.168.1.7:8001", "http://10.0.0.7:8001", "http://127.0.0.1:8001"),
+            ),
+            (listenTCP(8002, None, 50, "::"), True, ("https://[fd00::7]:8002", "https://[::1]:8002")),
+            (listenTCP(8003, None, 50, "::1"), False, ("http://[::1]:8003",)),
+            (listenTCP(8004, None, 50, "fd00::8"), True, ("https://[fd00::8]:8004",)),
+            (self.reactor.listenUNIX("/run/socket", None), False, ()),
+        ):
+            self.assertEqual(reachableUrls(port, lan, isSecured=isSecured), urls)
+
+    def test_toldToTheDashboard(self) -> None:
+        """Whoever is signed in to the dashboard is told where the gateway listens, and that it has a certificate authority."""
+        listen = [r"tcp6:8001:interface=\:\:1", r"tcp6:8443:interface=fd00\:\:7"]
+        gateway = self.start(self.settings({"listen": listen}, GATEWAY_API_KEY=KEY))
+        told = self.ask(gateway, "/dashboard/session", key=KEY).json()
+        self.assertEqual(told["addresses"], ["http://[::1]:8001", "https://[fd00::7]:8443"])
+        self.assertTrue(told["hasCa"])
+        self.successResultOf(self.stop(gateway))
 
 
 class StopTests(ServingTestCase):

@@ -9,7 +9,7 @@ accepted, running answers finish, then the state is closed.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -34,7 +34,7 @@ from lmgateway.statefile import StateError
 from lmgateway.telemetry.accesslog import AccessRecord
 from lmgateway.tls.addresses import interfaceAddresses, lanAddresses
 from lmgateway.tls.authority import TlsError
-from lmgateway.tls.serving import ServerTls, listenerUrl, strictTransport
+from lmgateway.tls.serving import ServerTls, listenerUrl, reachableUrls, strictTransport
 from lmgateway.tls.watch import CertificateWatch
 from lmgateway.web.rules import EVERY_SCOPE, needsKey
 
@@ -92,6 +92,7 @@ class Gateway(MultiService):
         CertificateWatch(self._tls, reactor, self._inThread).setServiceParent(self)
         self._parts = parts = Assembly(settings, reactor, store, self._tls, record)
         self.site = parts.site
+        parts.dashboard.addresses = self.addresses
         parts.models.setServiceParent(self)
         parts.studioLog.setServiceParent(self)
 
@@ -141,15 +142,23 @@ class Gateway(MultiService):
         self._store.start()
         self._parts.audit.start()
         self.tellAudit("start", "done")
-        listen = self.settings.listen
         lan = lanAddresses(interfaceAddresses())
-        found = [
-            listenerUrl(port, lan, isSecured=hasOwnTls(description) or wantsTls(description, listen.tls))
-            for port, description in zip(self._ports, listen.descriptions, strict=False)
-        ]
+        found = [listenerUrl(port, lan, isSecured=isSecured) for port, isSecured in self._listeners()]
         urls = tuple(url for url in found if url is not None)
         self._announce(Announcement(urls, self._generatedKey, self._tls.fingerprint))
         self._generatedKey = None
+
+    def addresses(self) -> tuple[str, ...]:
+        """Every URL by which it can be reached now: the addresses of the machine may change."""
+        lan = lanAddresses(interfaceAddresses())
+        found = [reachableUrls(port, lan, isSecured=isSecured) for port, isSecured in self._listeners()]
+        return tuple(dict.fromkeys(url for urls in found for url in urls))
+
+    def _listeners(self) -> Iterator[tuple[IListeningPort, bool]]:
+        """Each listener, and whether it speaks TLS."""
+        listen = self.settings.listen
+        for port, description in zip(self._ports, listen.descriptions, strict=False):
+            yield port, hasOwnTls(description) or wantsTls(description, listen.tls)
 
     async def _stop(self) -> None:
         try:

@@ -110,6 +110,7 @@ class CookieTests(SignedIn):
         for flag in ("HttpOnly", "SameSite=Strict", "Path=/"):
             self.assertIn(flag, field)
         self.assertNotIn("alice-key", field)
+        self.assertEqual(answer.json()["addresses"], [])
 
     def test_rights(self) -> None:
         """The session may what its key may, and no more."""

@@ -54,6 +54,7 @@ class DashboardApi:
     :param hasCa: whether the gateway has a certificate authority of its own.
     :ivar rules: who may ask what; assign to change them.
     :ivar isEnabled: whether there is a dashboard at all; likewise.
+    :ivar addresses: gives the URLs by which the gateway can be reached; likewise.
     """
 
     app = Klein()
@@ -64,6 +65,7 @@ class DashboardApi:
     ) -> None:
         self.rules = rules
         self.isEnabled = True
+        self.addresses: Callable[[], tuple[str, ...]] = tuple
         self._assets = assets
         self._sessions = sessions
         self._refusals = refusals
@@ -148,6 +150,7 @@ class DashboardApi:
             "scopes": sorted(scope.value for scope in principal.scopes),
             "keyless": principal.isKeyless,
             "version": __version__,
+            "addresses": self.addresses(),
             "hasCa": self._hasCa(),
         }
         fields = _JSON if setCookie is None else (*_JSON, (b"Set-Cookie", setCookie))

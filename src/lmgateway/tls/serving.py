@@ -200,8 +200,28 @@ def listenerUrl(port: IListeningPort, lan: Iterable[Address], *, isSecured: bool
         version = ip_address(host).version
         usable = lan if isSecured else ()
         host = next((str(each) for each in usable if each.version == version), _LOOPBACK[version])
-    scheme = "https" if isSecured else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{address.port}"
+    return _urlOf(host, address.port, isSecured=isSecured)
+
+
+def reachableUrls(port: IListeningPort, lan: Iterable[Address], *, isSecured: bool) -> tuple[str, ...]:
+    """
+    Every URL by which a listener can be reached, those for other machines first; nothing of a unix socket.
+
+    :param lan: the machine's addresses that other machines can use.
+    """
+    address: Any = port.getHost()
+    host = getattr(address, "host", None)
+    if host is None:
+        return ()
+    hosts = [host]
+    if ip_address(host).is_unspecified:
+        version = ip_address(host).version
+        hosts = [*(str(each) for each in lan if each.version == version), _LOOPBACK[version]]
+    return tuple(_urlOf(each, address.port, isSecured=isSecured) for each in hosts)
+
+
+def _urlOf(host: str, port: int, *, isSecured: bool) -> str:
+    return f"{'https' if isSecured else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def warnOf(certificate: x509.Certificate, keyFile: str, now: datetime) -> None:
