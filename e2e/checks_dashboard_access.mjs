@@ -136,6 +136,13 @@ await check('the focus stays near when a row goes, or what had it is drawn anew'
   await page.keyboard.press('Enter');
   await says('Nothing is running');
   hold(await page.evaluate(() => document.activeElement !== document.body), 'after cancelling, nothing has the focus');
+  await says('Ended');
+  await page.waitForSelector('.view.now button[data-of]');
+  await page.focus('.view.now button[data-of]');
+  const { name } = await focused();
+  await chat({ max_tokens: 3 });
+  await until('what ended is not shown', () => document.querySelectorAll('.view.now button[data-of]').length > 2);
+  hold((await focused()).name === name, 'the focus left the row of a request that ended');
   await go('keys');
   await page.focus('.primary');
   await page.keyboard.press('Enter');

@@ -3,29 +3,69 @@
  */
 
 import { send } from './api.js';
-import { button, h, replace } from './dom.js';
+import { button, freshId, h, replace } from './dom.js';
 import { busy, codeBlock, notice, section } from './parts.js';
 import { current } from './session.js';
 
 /** @param {HTMLElement} root */
 export function mountConnect(root) {
   const who = current();
-  const base = location.origin;
-  const hasCa = Boolean(who?.hasCa);
-  const isLocal = ['localhost', '127.0.0.1', '[::1]'].includes(location.hostname);
-  const others = (who?.addresses ?? []).map(String);
+  const choices = basesOf(location.origin, who?.addresses ?? []);
+  const place = h('div', null);
+  const show = (base) => {
+    const hasCa = Boolean(who?.hasCa) && base.startsWith('https:');
+    replace(
+      place,
+      hasCa && certificate(base),
+      h('div', { class: 'recipes' }, recipes(base, hasCa).map(([title, sentence, code]) => section(title, h('p', null, sentence), codeBlock(code, `Text to copy: ${title}`, 'straight')))),
+    );
+  };
   replace(
     root,
     h('p', null, 'The gateway speaks the APIs of OpenAI and Anthropic, and LM Studio\'s own. Clients need its address and a key; requests that name no model go to the active one.'),
     section(
       'This gateway',
-      h('dl', { class: 'pairs' }, h('dt', null, 'Address'), h('dd', { class: 'mono' }, base), h('dt', null, 'OpenAI base URL'), h('dd', { class: 'mono' }, `${base}/v1`), others.length > 0 && [h('dt', null, 'It listens at'), h('dd', { class: 'mono' }, others.join(', '))], who?.version && [h('dt', null, 'Version'), h('dd', null, who.version)]),
+      h('dl', { class: 'pairs' }, addresses(choices), h('dt', null, 'OpenAI base URL'), h('dd', null, 'the address, and /v1 after it'), who?.version && [h('dt', null, 'Version'), h('dd', null, who.version)]),
+      reach(choices, who?.addresses ?? []),
       who?.keyless ? notice('note', 'No key is needed', 'This gateway asks for no key from here. Clients that insist on one may send any text.') : h('p', null, 'Put a key in the place of YOUR_KEY. Administrators make them in the view ', h('a', { href: '#/keys' }, 'Keys'), ', one for each client.'),
-      isLocal && others.length === 0 && h('p', { class: 'quiet' }, 'This address is good on this machine only. From another one, use the address by which that one reaches this machine.'),
+      choices.length > 1 && chooser(choices, show),
     ),
-    hasCa && certificate(base),
-    h('div', { class: 'recipes' }, recipes(base, hasCa).map(([title, sentence, code]) => section(title, h('p', null, sentence), codeBlock(code, `Text to copy: ${title}`, 'straight')))),
+    place,
   );
+  show(choices[0].base);
+}
+
+/**
+ * The addresses that clients can be told, the one of this page first.
+ * @param {string} origin of the page.
+ * @param {string[]} told by the gateway.
+ * @returns {{base: string, isLocal: boolean}[]}
+ */
+export function basesOf(origin, told) {
+  const isOriginLocal = isLoopback(origin);
+  // Of this machine's own address one is enough.
+  const others = told.filter((each) => each !== origin && !(isOriginLocal && isLoopback(each)));
+  return [...new Set([origin, ...others])].map((base) => ({ base, isLocal: isLoopback(base) }));
+}
+
+const isLoopback = (base) => /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(new URL(base).hostname);
+
+function addresses(choices) {
+  const list = (title, some) => some.length > 0 && [h('dt', null, title), h('dd', { class: 'mono' }, some.map(({ base }) => h('div', null, base)))];
+  return [list('On this machine', choices.filter((each) => each.isLocal)), list(choices.some((each) => each.isLocal) ? 'From other machines' : 'Address', choices.filter((each) => !each.isLocal))];
+}
+
+/** Who can reach it, where that has to be said. */
+function reach(choices, told) {
+  if (choices.some((each) => !each.isLocal)) return null;
+  if (told.length > 0) return h('p', null, 'It listens on this machine only: no other one can reach it. To have it serve others, with TLS, start it by ', h('code', null, 'lmgateway run --lan'), '.');
+  return h('p', { class: 'quiet' }, 'This address is good on this machine only. From another one, use the address by which that one reaches this machine.');
+}
+
+function chooser(choices, show) {
+  const id = freshId('address');
+  const select = h('select', { id, on: { change: () => show(select.value) } }, choices.map(({ base, isLocal }) => h('option', { value: base }, isLocal ? `on this machine: ${base}` : `on another machine: ${base}`)));
+  return h('div', { class: 'field' }, h('label', { for: id }, 'Show it for a client'), select);
 }
 
 function certificate(base) {

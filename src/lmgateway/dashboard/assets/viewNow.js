@@ -5,7 +5,7 @@
 import { remove } from './api.js';
 import { button, h, heading, keepingFocus, replace, setText } from './dom.js';
 import { count, counted, duration, speed, spokenSpeed } from './format.js';
-import { badge, busy, named, notice, progress, section, setProgress, table, when } from './parts.js';
+import { badge, busy, loading, named, notice, progress, section, setProgress, table, when } from './parts.js';
 import { may } from './session.js';
 import { openRequest } from './requestPanel.js';
 
@@ -20,7 +20,7 @@ export function mountNow(root, page) {
   const loads = new Loads();
   const running = new RunningTable();
   const ended = table('The last requests, newest first', ['Model', 'Outcome', 'Key', { text: 'Took', number: true }, { text: 'First token', number: true }, { text: 'Tokens', number: true }, { text: 'Speed', number: true }, 'When'], []);
-  const endedPlace = h('div', null);
+  const endedPlace = h('div', null, loading('the last requests'));
   replace(root, tiles.away, tiles.element, loads.element, h('div', { class: 'pair' }, section('In flight', running.element), section('Ended', endedPlace)));
 
   let shownEnded = null;
@@ -30,12 +30,12 @@ export function mountNow(root, page) {
     loads.draw(live);
     running.draw(live);
     const newest = live.ended.map((each) => each.requestId).join();
-    if (newest !== shownEnded && performance.now() - endedAt > ENDED_MS) {
+    if (live.status !== null && newest !== shownEnded && performance.now() - endedAt > ENDED_MS) {
       shownEnded = newest;
       endedAt = performance.now();
       keepingFocus(ended.body, () => ended.body.replaceChildren(...live.ended.map((each) => ended.dress(endedRow(each)))));
-      if (live.ended.length > 0) replace(endedPlace, ended.element);
-      else replace(endedPlace, notice('empty', 'No requests yet', 'They are shown here once a client has asked something.', h('a', { href: '#/connect' }, 'Connect a client')));
+      if (live.ended.length === 0) replace(endedPlace, notice('empty', 'No requests yet', 'They are shown here once a client has asked something.', h('a', { href: '#/connect' }, 'Connect a client')));
+      else if (!ended.element.isConnected) replace(endedPlace, ended.element);
     }
   };
   const stop = live.watch(draw);
@@ -124,13 +124,15 @@ class RunningTable {
     this._table = table('Requests in flight, oldest first', heads, []);
     this._empty = notice('empty', 'Nothing is running', 'A request appears here as soon as the gateway has it.');
     this._more = h('p', { class: 'quiet' });
-    this.element = h('div', null, this._empty, this._table.element, this._more);
+    this._waiting = loading('what runs');
+    this.element = h('div', null, this._waiting, this._empty, this._table.element, this._more);
     this._rows = new Map();
   }
 
   /** @param {import('./live.js').Live} live */
   draw(live) {
-    this._empty.hidden = live.requests.size > 0;
+    if (live.status !== null) this._waiting.remove();
+    this._empty.hidden = live.requests.size > 0 || live.status === null;
     this._table.element.hidden = live.requests.size === 0;
     setText(this._more, live.uncounted > 0 ? `and ${counted(live.uncounted, 'more request')}` : '');
     for (const [id, { element }] of this._rows) {
