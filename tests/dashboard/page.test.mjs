@@ -7,6 +7,7 @@ const ASSETS = process.env.ASSETS;
 const { EventStreamParser } = await import(`file://${ASSETS}/sse.js`);
 const format = await import(`file://${ASSETS}/format.js`);
 const { visible } = await import(`file://${ASSETS}/dom.js`);
+const { basesOf, recipes } = await import(`file://${ASSETS}/viewConnect.js`);
 const { Rate } = await import(`file://${ASSETS}/rate.js`);
 
 const STREAM = 'retry: 2000\nid: 1\nevent: connected\ndata: {"a":1}\n\n:comment\r\nid: 2\r\ndata: one\r\ndata: two\r\n\r\ndata: unfinished';
@@ -86,4 +87,22 @@ test('what turns a text around or hides in it is seen, and nothing else is touch
 test('a count of tokens has its unit', () => {
   assert.equal(format.tokens(4096), '4,096 tok');
   assert.equal(format.tokens(null), '–');
+});
+
+test('clients are told the address of the page first, then those of other machines', () => {
+  const told = ['https://192.168.1.7:8443', 'https://127.0.0.1:8443', 'http://[::1]:8001', 'http://127.0.0.1:8001'];
+  const bases = (origin) => basesOf(origin, told).map(({ base, isLocal }) => `${base} ${isLocal}`);
+  assert.deepEqual(bases('http://127.0.0.1:8001'), ['http://127.0.0.1:8001 true', 'https://192.168.1.7:8443 false']);
+  assert.deepEqual(bases('http://localhost:8001'), ['http://localhost:8001 true', 'https://192.168.1.7:8443 false']);
+  assert.equal(bases('https://studio.local:8443').length, 5);
+  assert.equal(bases('https://192.168.1.7:8443')[0], 'https://192.168.1.7:8443 false');
+  assert.deepEqual(basesOf('http://x:1', []), [{ base: 'http://x:1', isLocal: false }]);
+});
+
+test('every client is told the address, and of the certificate only where it counts', () => {
+  for (const [title, , code] of recipes('http://10.0.0.7:8001', false)) {
+    assert.ok(code.includes('http://10.0.0.7:8001'), title);
+    assert.ok(!/ca\.crt|CA_CERTS|SSL_CERT/.test(code), title);
+  }
+  for (const [title, , code] of recipes('https://10.0.0.7:8443', true)) assert.match(code, /ca\.crt/, title);
 });

@@ -58,7 +58,7 @@ function addresses(choices) {
 /** Who can reach it, where that has to be said. */
 function reach(choices, told) {
   if (choices.some((each) => !each.isLocal)) return null;
-  if (told.length > 0) return h('p', null, 'It listens on this machine only: no other one can reach it. To have it serve others, with TLS, start it by ', h('code', null, 'lmgateway run --lan'), '.');
+  if (told.length > 0) return h('p', null, 'It listens on this machine only: no other one can reach it. To have it serve others, with TLS, start it by ', h('code', null, 'lmgateway run'), ', or set ', h('code', null, 'GATEWAY_HOST'), ' to 0.0.0.0.');
   return h('p', { class: 'quiet' }, 'This address is good on this machine only. From another one, use the address by which that one reaches this machine.');
 }
 
