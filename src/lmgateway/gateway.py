@@ -31,6 +31,7 @@ from lmgateway.errors import Unavailable
 from lmgateway.settings import Settings
 from lmgateway.state import StateStore
 from lmgateway.statefile import StateError
+from lmgateway.studio.exposure import ExposureCheck
 from lmgateway.telemetry.accesslog import AccessRecord
 from lmgateway.tls.addresses import interfaceAddresses, lanAddresses
 from lmgateway.tls.authority import TlsError
@@ -93,6 +94,9 @@ class Gateway(MultiService):
         self._parts = parts = Assembly(settings, reactor, store, self._tls, record)
         self.site = parts.site
         parts.dashboard.addresses = self.addresses
+        exposure = ExposureCheck(lambda: self.settings, reactor, _otherAddresses, self._isOwn)
+        exposure.setServiceParent(self)
+        parts.models.subscribe(exposure.studioSeen)
         parts.models.setServiceParent(self)
         parts.studioLog.setServiceParent(self)
 
@@ -227,6 +231,12 @@ class Gateway(MultiService):
         self.site.identitiesOf = self._tls.identitiesOf
         self.site.strictTransport = strictTransport(self.settings.tls.hsts)
 
+    def _isOwn(self, address: str, port: int) -> bool:
+        """Whether this gateway itself listens at an address of this machine and a port."""
+        own: list[Any] = [each.getHost() for each in self._ports]
+        everywhere = {address, "0.0.0.0", "::"}  # noqa: S104 - compared, not listened on
+        return any(getattr(each, "port", None) == port and each.host in everywhere for each in own)
+
     def _inThread(self, work: Callable[[], None]) -> Deferred[None]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
 
@@ -266,6 +276,11 @@ class Gateway(MultiService):
         listening.addCallbacks(self._ports.append, failed)
         if failures:
             raise failures[0]
+
+
+def _otherAddresses() -> list[str]:
+    """The addresses of this machine that other machines can use."""
+    return [str(address) for address in lanAddresses(interfaceAddresses())]
 
 
 def _inForce(fresh: Settings, before: Settings) -> Settings:
