@@ -207,6 +207,34 @@ class PrepareTests(SynchronousTestCase):
         self.path.write_bytes(b"no database " * 1000)
         self.assertRefused("damaged")
 
+    def cutShort(self, statement: str) -> None:
+        """Leave the file as a crash does in the middle of a write that goes by a rollback journal, as the first ones do."""
+        original = temporaryFolder(self)
+        self.path.rename(original / STATE_FILE)
+        with closing(sqlite3.connect(original / STATE_FILE, isolation_level=None)) as connection:
+            connection.executescript("PRAGMA journal_mode=DELETE; CREATE TABLE IF NOT EXISTS big (value)")
+            connection.executescript(f"PRAGMA cache_size=1; BEGIN; {statement}")
+            connection.execute("INSERT INTO big VALUES (zeroblob(1000000))")
+            for name in (STATE_FILE, f"{STATE_FILE}-journal"):
+                (self.folder / name).write_bytes((original / name).read_bytes())
+
+    def test_cutShortBeforeTheLog(self) -> None:
+        """What a crash cut short while SQLite went by a rollback journal is undone: the state can be used, and is what it was."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.executescript(FIRST_VERSION)
+        self.cutShort("UPDATE activeModel SET model = 'half'")
+        prepare(self.path)
+        with closing(connect(self.path)) as connection:
+            self.assertEqual(connection.execute("SELECT model FROM activeModel").fetchall(), [("kept",)])
+        self.assertNotIn(f"{STATE_FILE}-journal", self.contents())
+
+    def test_anothersCutShort(self) -> None:
+        """Another program's database is refused, and what a crash cut short there is left for that program to undo."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("CREATE TABLE precious (value)")
+        self.cutShort("INSERT INTO precious VALUES (1)")
+        self.assertRefused("not a gateway's")
+
 
 class TransactTests(SynchronousTestCase):
     def test_wholeOrNot(self) -> None:

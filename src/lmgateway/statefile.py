@@ -8,12 +8,14 @@ Everything here blocks, and is done before the reactor runs or in a thread of it
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -175,7 +177,47 @@ def _inspect(path: Path) -> None:
     :raise StateError: it is damaged, another program's, or a newer version's.
     """
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        found = _examine(path, "ro")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise
+        # A crash cut a write short, and whoever opens the file next undoes it: with a file that is refused, that is not us.
+        with TemporaryDirectory(dir=path.parent) as folder:
+            for name in (path.name, f"{path.name}-journal"):
+                shutil.copyfile(path.with_name(name), Path(folder) / name)
+            found = _examine(Path(folder) / path.name, "rw")
+    if found.verdict != "ok":
+        raise StateError(
+            f"The state file {path} is damaged ({found.verdict}) and was left as it is. Put back a copy of it, or move it away to "
+            "start without the active model and the keys that it holds."
+        )
+    if found.application != _APPLICATION_ID and (found.application or found.version or found.tables):
+        raise StateError(f"The file {path} is not a gateway's. Move it away, or name another state folder.")
+    if found.version > len(_MIGRATIONS):
+        raise StateError(
+            f"The state file {path} was written by a newer version of the gateway and was left as it is. Install that version again, "
+            "or name another state folder."
+        )
+
+
+class _Found(NamedTuple):
+    """What a file is: ``ok`` or what is wrong with it, whose, of which version, and how many tables and indexes it has."""
+
+    verdict: str
+    application: int = 0
+    version: int = 0
+    tables: int = 0
+
+
+def _examine(path: Path, mode: str) -> _Found:
+    """
+    Read a file through.
+
+    :param mode: SQLite's: ``ro``, or ``rw``, which undoes what a crash cut short.
+    :raise sqlite3.OperationalError: it cannot be read.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)) as connection:
             application = _pragma(connection, "application_id")
             version = _pragma(connection, "user_version")
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -185,19 +227,8 @@ def _inspect(path: Path) -> None:
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
-        verdict, application, version, tables = error, 0, 0, 0
-    if verdict != "ok":
-        raise StateError(
-            f"The state file {path} is damaged ({verdict}) and was left as it is. Put back a copy of it, or move it away to "
-            "start without the active model and the keys that it holds."
-        )
-    if application != _APPLICATION_ID and (application or version or tables):
-        raise StateError(f"The file {path} is not a gateway's. Move it away, or name another state folder.")
-    if version > len(_MIGRATIONS):
-        raise StateError(
-            f"The state file {path} was written by a newer version of the gateway and was left as it is. Install that version again, "
-            "or name another state folder."
-        )
+        return _Found(str(error))
+    return _Found(verdict, application, version, tables)
 
 
 def _hasLog(path: Path) -> bool:
