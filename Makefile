@@ -7,6 +7,7 @@
 #   make lowest   the tests, with the oldest dependencies that setup.cfg allows
 #   make e2e      real clients against a real model server; installs what it needs, some 400 MB
 #   make bench    benchmarks; installs what they need
+#   make faults   kills, full disks, floods and the like against a running gateway, half an hour; needs Linux and a C compiler
 #   make format   reformat the code
 #   make install  the environment of the above, and no more
 #   make clean    throw away what can be made again
@@ -17,8 +18,9 @@ LOWEST := .venv/lowest
 RUFF := $(VENV)/bin/ruff
 RUFFRC := --config .ci/ruff.toml
 comma := ,
+FAULTS := floods.py $(addprefix faults/,slow.py drain.py reloads.py disks.py kills.py fuzz.py mutants.py)
 
-.PHONY: run test check lowest e2e bench format install clean
+.PHONY: run test check lowest e2e bench faults format install clean
 
 run: $(VENV)/.run
 	@$(VENV)/bin/lmgateway run $(ARGS)
@@ -42,6 +44,12 @@ e2e: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(VENV)/bin/python bench/run.py
+
+# All of them, whatever the others find.
+faults: $(VENV)/.dev
+	@broken=; for script in $(FAULTS); do \
+	  echo "--- $$script"; $(VENV)/bin/python bench/$$script || broken="$$broken $$script"; \
+	done; if [ -n "$$broken" ]; then echo "A promise was broken:$$broken" >&2; exit 1; fi
 
 format: $(VENV)/.dev
 	$(RUFF) check $(RUFFRC) --fix-only .

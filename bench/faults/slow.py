@@ -4,8 +4,8 @@ Clients that are slow on purpose: those that send their body a byte at a time, a
 - 400 slow bodies: when the last one is closed.
 - 100 stalled readers of a large answer: what the gateway's memory grows by, and when the last of them is cut off.
 
-Run as ``python bench/faults/slow.py``; Linux only, for it reads ``/proc``. It takes about two minutes, and ends with 1 where a figure
-is not reached.
+Run as ``python bench/faults/slow.py``; Linux only, for it reads ``/proc``. It takes about two minutes, and ends with 1 where
+somebody is not closed, or more memory is taken; times are told, and depend on the machine.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from floods import KEY, openOnes, running, told
+from figures import timed, told
+from floods import KEY, openOnes, running
 
 BODIES, READERS = 400, 100
+DEADLINE = 60
+"""Seconds."""
 LARGE = 256 * 1024 * 1024
 PIECE = b"x" * 65_536
 FIELDS = f"Host: localhost\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/octet-stream\r\n".encode()
@@ -90,8 +93,8 @@ def slowBodies(port: int) -> bool:
         for made in crowd:
             with contextlib.suppress(OSError):
                 made.send(b"x")
-    reached = told("slow bodies that are still open", len(crowd), "connections", 0)
-    return reached & told("until the last slow body is closed", time.monotonic() - begin, "s", 60)
+    timed("until the last slow body is closed", time.monotonic() - begin, "s", 60)
+    return told("slow bodies that are still open", len(crowd), "connections", 0)
 
 
 def stalledReaders(port: int, upstream: LargeUpstream, rss: Callable[[], int]) -> bool:
@@ -106,7 +109,8 @@ def stalledReaders(port: int, upstream: LargeUpstream, rss: Callable[[], int]) -
     elapsed = time.monotonic() - begin
     reached = told("memory that the stalled readers take in all", (most - before) / 1024 / 1024, "MB", 32)
     reached &= told("stalled readers whose request upstream ended", upstream.ended, "requests", READERS, READERS)
-    reached &= told("until the last stalled reader is cut off", elapsed, "s", 75, 55)
+    reached &= told("stalled readers all cut off before their deadline", elapsed < DEADLINE, "times", 0)
+    timed("until the last stalled reader is cut off", elapsed, "s", DEADLINE + 15)
     left = sum(not _isReset(made) for made in crowd)
     return reached & told("stalled readers that believe to have a whole answer", left, "clients", 0)
 

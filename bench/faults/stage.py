@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -118,6 +119,7 @@ class Stage:
     A folder with a configuration, a port for the gateway, and one for the simulator.
 
     :param folder: is there.
+    :ivar secured: how to speak TLS with the gateway; None where it listens without.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -127,6 +129,7 @@ class Stage:
         self.config.write_text("")
         self.port = freePort()
         self.upstream = freePort()
+        self.secured: ssl.SSLContext | None = None
 
     def simulator(self, *options: str) -> Running:
         """Start the simulator."""
@@ -134,8 +137,13 @@ class Stage:
         running.until("listens on")
         return running
 
-    def gateway(self, **environ: str) -> Running:
-        """Start a gateway; it does not serve yet when this returns."""
+    def gateway(self, *options: str, **environ: str) -> Running:
+        """
+        Start a gateway; it does not serve yet when this returns.
+
+        :param options: of twistd.
+        :param environ: variables.
+        """
         variables = {
             "LMSTUDIO_BASE_URL": f"http://127.0.0.1:{self.upstream}",
             "GATEWAY_HOST": "127.0.0.1",
@@ -144,7 +152,7 @@ class Stage:
             "GATEWAY_STATE_DIR": str(self.state),
             **environ,
         }
-        plugin = ("-n", "--pidfile=", "lmgateway", "--config", str(self.config))
+        plugin = ("-n", "--pidfile=", *options, "lmgateway", "--config", str(self.config))
         return Running("-c", TWISTD, *plugin, environ=variables)
 
     def ready(self, gateway: Running) -> float:
@@ -165,7 +173,7 @@ class Stage:
         :return: the status of an answer, and the JSON in it.
         :raise OSError: there was none; or http.client's own errors.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        connection = self._connection()
         try:
             data = None if body is None else json.dumps(body)
             connection.request(method, path, data, {"Content-Type": "application/json", "X-API-Key": key})
@@ -174,6 +182,11 @@ class Stage:
         finally:
             connection.close()
 
+    def _connection(self) -> http.client.HTTPConnection:
+        if self.secured is None:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=SECONDS, context=self.secured)
+
     def stream(self, tokens: int) -> http.client.HTTPResponse:
         """
         Begin a stream.
@@ -181,7 +194,7 @@ class Stage:
         :return: it, with its first line read.
         :raise AssertionError: it was refused, or began with something else.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        connection = self._connection()
         chat = {
             "model": "qwen/qwen3-8b",
             "stream": True,
