@@ -16,7 +16,7 @@ const MINUTES = Number(process.env.E2E_MINUTES);
 const VIEWS = ['events', 'charts', 'now'];
 const MINUTE_MS = 60_000;
 const REQUEST_EVERY_MS = 500;
-/** The last 1,000 requests and 1,000 events are kept, which two requests a second take so long to fill. */
+/** So long two requests a second take to fill what holds the last 1,000 requests and the last 256 kB of events. */
 const FILLING_MINUTES = 10;
 const MOST_GROWTH = 0.1;
 
@@ -50,12 +50,11 @@ async function sample(minute) {
   return { minute, heapMB: JSHeapUsedSize / 1e6, nodes: Nodes, listeners: JSEventListeners, rssMB: (rss * 1024) / 1e6, fds: readdirSync(`/proc/${PID}/fd`).length, requests: sent };
 }
 
-/** How much a column grows in an hour, by least squares. */
+/** How much a column grows in an hour: the median of the slopes between all pairs of samples, which single ones do not bend. */
 function slope(samples, column) {
-  const mean = (values) => values.reduce((sum, each) => sum + each, 0) / values.length;
-  const [x, y] = [samples.map((each) => each.minute / 60), samples.map((each) => each[column])];
-  const [mx, my] = [mean(x), mean(y)];
-  return { perHour: x.reduce((sum, each, index) => sum + (each - mx) * (y[index] - my), 0) / x.reduce((sum, each) => sum + (each - mx) ** 2, 0), mean: my };
+  const median = (values) => values.sort((one, other) => one - other)[Math.floor(values.length / 2)];
+  const slopes = samples.flatMap((one, index) => samples.slice(index + 1).map((other) => ((other[column] - one[column]) * 60) / (other.minute - one.minute)));
+  return { perHour: median(slopes), usual: median(samples.map((each) => each[column])) };
 }
 
 const COLUMNS = [['heapMB', 'page heap MB', 2], ['nodes', 'DOM nodes', 0], ['listeners', 'listeners', 0], ['rssMB', 'gateway RSS MB', 1], ['fds', 'open files', 0], ['requests', 'requests', 0]];
@@ -80,8 +79,8 @@ const settled = samples.filter((each) => each.minute > (MINUTES > 2 * FILLING_MI
 if (settled.length > 1) {
   const slopes = COLUMNS.slice(0, -1).map(([name]) => slope(settled, name));
   line('an hour', slopes.map(({ perHour }, index) => `${perHour >= 0 ? '+' : ''}${perHour.toFixed(COLUMNS[index][2] || 1)}`));
-  line('share', slopes.map(({ perHour, mean }) => `${((100 * perHour) / mean).toFixed(1)} %`));
-  if (settled.length > FILLING_MINUTES) isSteady = isSteady && slopes.every(({ perHour, mean }) => perHour < MOST_GROWTH * mean);
+  line('share', slopes.map(({ perHour, usual }) => `${((100 * perHour) / usual).toFixed(1)} %`));
+  if (settled.length > FILLING_MINUTES) isSteady = isSteady && slopes.every(({ perHour, usual }) => perHour < MOST_GROWTH * usual);
 }
 if (troubles.length > 0) console.log(`Troubles (${troubles.length}): ${troubles.slice(0, 5).join('; ')}`);
 await browser.close();

@@ -22,9 +22,14 @@ NODE = CACHE / "dashboard"
 SHOTS = CACHE / "shots"
 REQUIREMENTS = ("puppeteer-core@^24", "axe-core@^4")
 BIN = Path(sys.executable).parent
-SCRIPTS = (("checks_dashboard.mjs",), ("checks_dashboard_states.mjs", "--no-models"), ("checks_dashboard_access.mjs",))
+SCRIPTS = (
+    ("checks_dashboard.mjs",),
+    ("checks_dashboard_states.mjs", "--no-models"),
+    ("checks_dashboard_access.mjs",),
+    ("checks_dashboard_modes.mjs", "--no-api-v1", "--no-sdk"),
+)
 """The checks, and the options of the simulator that they begin with."""
-CONFIG = '[debug]\ncapture = ["*"]\n[upstream]\nstrictModels = false\n'
+CONFIG = '[upstream]\nstrictModels = false\n[debug]\ncapture = ["*"]\n'
 
 
 def installNode() -> None:
@@ -61,12 +66,13 @@ def simulator(folder: Path, port: int, *options: str) -> Server:
     return server
 
 
-def gatewayStarter(folder: Path, upstream: str, key: str, port: int) -> Callable[[], Server]:
+def gatewayStarter(folder: Path, upstream: str, key: str, port: int, settings: str = "") -> Callable[[], Server]:
     """
+    :param settings: lines of its configuration, beside the usual ones.
     :return: starts a gateway, each time at the same address and with the same state.
     """
     config = folder / "lmgateway.toml"
-    config.write_text(CONFIG)
+    config.write_text(CONFIG + settings)
     environment = {
         "LMSTUDIO_BASE_URL": upstream,
         "GATEWAY_HOST": "127.0.0.1",

@@ -20,6 +20,9 @@ from pathlib import Path
 from dashboard import NODE, gatewayStarter, installNode, startSimulator
 from run import CACHE, HERE, Skip, findChromium, freePort
 
+FILLS_SOON = 'journalSize = "256KB"\n'
+"""The journal holds 8 MB unless it is told otherwise, and would fill all the time."""
+
 
 def watch(folder: Path, chromium: str, minutes: int) -> bool:
     """
@@ -27,7 +30,7 @@ def watch(folder: Path, chromium: str, minutes: int) -> bool:
     :return: whether everything stays as large as it is.
     """
     port, key = freePort(), "e2e-" + secrets.token_hex(24)
-    gateway = gatewayStarter(folder, startSimulator(folder), key, port)()
+    gateway = gatewayStarter(folder, startSimulator(folder), key, port, FILLS_SOON)()
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(CACHE),

@@ -9,7 +9,7 @@ import { Page } from './page.js';
 import { BACK, failure, notice, refreshTimes } from './parts.js';
 import { Router } from './router.js';
 import * as session from './session.js';
-import { mountCharts } from './viewCharts.js';
+import { loadDrawing, mountCharts } from './viewCharts.js';
 import { mountConnect } from './viewConnect.js';
 import { mountEvents } from './viewEvents.js';
 import { mountKeys } from './viewKeys.js';
@@ -19,6 +19,7 @@ import { mountSignIn } from './viewSignIn.js';
 
 const TIMES_MS = 15_000;
 const UNSEEN_MS = 60_000;
+const LATER_MS = 2_000;
 
 /** @type {import('./router.js').View[]} */
 const VIEWS = [
@@ -157,4 +158,6 @@ document.addEventListener('visibilitychange', () => {
   else follow();
 });
 setInterval(refreshTimes, TIMES_MS);
+// While it is there: once the gateway is updated, the files of this version are not.
+setTimeout(() => void loadDrawing().catch(() => undefined), LATER_MS);
 void start();

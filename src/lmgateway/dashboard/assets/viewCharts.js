@@ -40,7 +40,7 @@ export function mountCharts(root) {
     clearTimeout(timer);
     const asked = span;
     try {
-      const [history, drawing] = await Promise.all([get(`/debug/history?minutes=${asked.minutes}`, abort.signal), import('./charts.js')]);
+      const [history, drawing] = await Promise.all([get(`/debug/history?minutes=${asked.minutes}`, abort.signal), loadDrawing()]);
       if (abort.signal.aborted || asked !== span) return;
       if (history.points.every((each) => each.requests === 0)) {
         charts = null;
@@ -63,6 +63,15 @@ export function mountCharts(root) {
     clearTimeout(timer);
     charts?.forEach((each) => each.end());
   };
+}
+
+/** What draws them is fetched by itself: it is half of the page. */
+export async function loadDrawing() {
+  try {
+    return await import('./charts.js');
+  } catch {
+    throw new Error('The gateway was reached, but its dashboard is another version by now. Load the page again.');
+  }
 }
 
 function makeCharts(Chart, place) {
