@@ -3,16 +3,18 @@
  */
 
 import { send } from './api.js';
-import { button, freshId, h, replace } from './dom.js';
+import { button, freshId, h, replace, setText } from './dom.js';
 import { busy, codeBlock, notice, section } from './parts.js';
-import { current } from './session.js';
+import { current, may } from './session.js';
 
 /** @param {HTMLElement} root */
 export function mountConnect(root) {
   const who = current();
   const choices = basesOf(location.origin, who?.addresses ?? []);
   const place = h('div', null);
+  const baseUrl = h('dd', { class: 'mono' });
   const show = (base) => {
+    setText(baseUrl, `${base}/v1`);
     const hasCa = Boolean(who?.hasCa) && base.startsWith('https:');
     replace(
       place,
@@ -25,14 +27,20 @@ export function mountConnect(root) {
     h('p', null, 'The gateway speaks the APIs of OpenAI and Anthropic, and LM Studio\'s own. Clients need its address and a key; requests that name no model go to the active one.'),
     section(
       'This gateway',
-      h('dl', { class: 'pairs' }, addresses(choices), h('dt', null, 'OpenAI base URL'), h('dd', null, 'the address, and /v1 after it'), who?.version && [h('dt', null, 'Version'), h('dd', null, who.version)]),
+      h('dl', { class: 'pairs' }, addresses(choices), h('dt', null, 'OpenAI base URL'), baseUrl, who?.version && [h('dt', null, 'Version'), h('dd', null, who.version)]),
       reach(choices, who?.addresses ?? []),
-      who?.keyless ? notice('note', 'No key is needed', 'This gateway asks for no key from here. Clients that insist on one may send any text.') : h('p', null, 'Put a key in the place of YOUR_KEY. Administrators make them in the view ', h('a', { href: '#/keys' }, 'Keys'), ', one for each client.'),
+      keys(who),
       choices.length > 1 && chooser(choices, show),
     ),
     place,
   );
   show(choices[0].base);
+}
+
+function keys(who) {
+  if (who?.keyless) return notice('note', 'No key is needed', 'This gateway asks for no key from here. Clients that insist on one may send any text.');
+  if (!may('admin')) return h('p', null, 'Put a key in the place of YOUR_KEY: ', may('inference') ? 'the one that you have signed in with, or ' : '', 'one that an administrator of the gateway makes for it.');
+  return h('p', null, 'Put a key in the place of YOUR_KEY. Make one for each client in the view ', h('a', { href: '#/keys' }, 'Keys'), '.');
 }
 
 /**

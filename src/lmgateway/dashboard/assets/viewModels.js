@@ -21,7 +21,6 @@ const ORDER_FIELDS = [
 const MANAGEMENT = {
   rest: 'by its REST API',
   sdk: 'by the protocol of its SDKs',
-  gateway: 'not at all: it offers no model management',
 };
 
 /** @param {HTMLElement} root @param {import('./page.js').Page} page */
@@ -71,21 +70,45 @@ function drawAll(place, models, aliases, again) {
     place,
     models.stale && notice('note', 'LM Studio does not answer', h('span', null, 'This is what it had ', when(models.knownAt), '.')),
     models.management === 'gateway' && gatewayOnly(models.reason),
-    h('div', { class: 'pair' }, h('div', null, activeSection(models, again), section('Loaded', loadedTable(models, again))), section('Downloaded', downloadedTable(models, again), h('p', { class: 'hint' }, `The gateway manages LM Studio's models ${MANAGEMENT[models.management] ?? models.management}.`))),
+    h('div', { class: 'pair' }, h('div', null, activeSection(models, again), section('Loaded', loadedTable(models, again))), offered(models, again)),
     aliases.length > 0 && section('Aliases', h('p', { class: 'quiet' }, 'Names that the gateway adds; they are set in its configuration.'), h('ul', null, aliases.map((each) => h('li', null, h('strong', null, named(each.id)), each.root ? ` → ${each.root}` : '')))),
   );
+}
+
+/** What there is to be loaded, or, where only the names are told, what there is. */
+function offered(models, again) {
+  if (models.management === 'gateway') {
+    return section('Models that LM Studio names', namedTable(models, again), h('p', { class: 'hint' }, 'With just-in-time loading it names all that are downloaded, else those that are loaded. It does not tell which are which.'));
+  }
+  return section('Downloaded', downloadedTable(models, again), h('p', { class: 'hint' }, `The gateway manages LM Studio's models ${MANAGEMENT[models.management] ?? models.management}.`));
+}
+
+function namedTable(models, again) {
+  if (models.downloaded.length === 0) return notice('empty', 'No models', 'Load one in LM Studio.');
+  const rows = models.downloaded.map((each) => {
+    const isIt = models.active !== null && models.active.instanceId === null && models.active.modelKey === each.modelKey;
+    const values = isIt ? models.active.defaultInference : {};
+    return h(
+      'tr',
+      null,
+      h('th', { scope: 'row' }, named(each.modelKey), ' ', isIt && badge('active', 'good')),
+      h('td', null, button('Activate', () => openActivate(each.modelKey, null, values, again), { class: 'small', 'aria-label': `Activate ${each.modelKey}` })),
+    );
+  });
+  return table('Names of models', ['Model', 'Action'], rows, { isSilent: true }).element;
 }
 
 function gatewayOnly(reason) {
   return notice(
     'note',
     'This LM Studio offers no model management',
-    reason ?? '',
+    'So the gateway can neither load nor unload. What can be done:',
     h('ol', null, [
       'Load a model in LM Studio itself: in its window, or with "lms load".',
       'Or leave it to LM Studio, which loads a model at the first request if just-in-time loading is on.',
       'Activate it here: requests that name no model then go to it.',
     ].map((each) => h('li', null, each))),
+    reason && h('details', null, h('summary', null, 'Why'), h('p', null, reason)),
   );
 }
 
@@ -119,7 +142,8 @@ function isActive(models, instance) {
 }
 
 function loadedTable(models, again) {
-  if (models.loaded.length === 0) return notice('empty', 'Nothing is loaded', models.management === 'gateway' ? '' : 'Load one of those that are downloaded.');
+  if (models.loaded.length === 0 && models.management === 'gateway') return notice('empty', 'Not known', 'This LM Studio does not tell what it has loaded.');
+  if (models.loaded.length === 0) return notice('empty', 'Nothing is loaded', 'Load one of those that are downloaded.');
   const rows = models.loaded.map((each) => {
     const trouble = h('div', null);
     const unload = button('Unload', () => askToUnload(each, again), { class: 'small danger', 'aria-label': `Unload ${each.identifier}` });
@@ -131,7 +155,7 @@ function loadedTable(models, again) {
       h('td', { class: 'number' }, tokens(each.loadConfig?.contextLength)),
       h('td', null, configOf(each.loadConfig)),
       h('td', { class: 'number' }, each.ttlSeconds === null ? 'no' : duration(each.ttlSeconds * 1000)),
-      h('td', null, h('div', { class: 'buttons' }, each.type !== 'embedding' && button('Activate', () => openActivate(each.modelKey, each.identifier, isActive(models, each) ? models.active.defaultInference : {}, again), { class: 'small', 'aria-label': `Activate ${each.identifier}` }), unload), trouble),
+      h('td', null, h('div', { class: 'buttons' }, each.type !== 'embedding' && button('Activate', () => openActivate(each.modelKey, each.identifier, isActive(models, each) ? models.active.defaultInference : {}, again), { class: 'small', 'aria-label': `Activate ${each.identifier}` }), models.management !== 'gateway' && unload), trouble),
     );
   });
   return table('Instances in memory', ['Instance', 'Type', { text: 'Context', number: true }, 'Settings', { text: 'Idle limit', number: true }, 'Actions'], rows, { isSilent: true }).element;
@@ -161,19 +185,19 @@ function downloadedTable(models, again) {
       h('td', { class: 'number' }, each.size > 0 ? size(each.size) : '–'),
       h('td', { class: 'tight' }, [each.paramsString, each.quantization?.name ?? null].filter(Boolean).join(', ') || '–'),
       h('td', { class: 'number' }, tokens(each.maxContextLength)),
-      h('td', null, h('div', { class: 'buttons' }, button('Load …', () => openLoad(each, models.management, again), { class: 'small', 'aria-label': `Load ${each.modelKey}` }), each.type !== 'embedding' && button('Activate', () => openActivate(each.modelKey, null, {}, again), { class: 'small', 'aria-label': `Activate ${each.modelKey}` }))),
+      h('td', null, h('div', { class: 'buttons' }, button('Load …', () => openLoad(each, again), { class: 'small', 'aria-label': `Load ${each.modelKey}` }), each.type !== 'embedding' && button('Activate', () => openActivate(each.modelKey, null, {}, again), { class: 'small', 'aria-label': `Activate ${each.modelKey}` }))),
     );
   });
   return table('On the disk', ['Model', 'Type', { text: 'Size', number: true }, 'Kind', { text: 'Max context', number: true }, 'Actions'], rows, { isSilent: true }).element;
 }
 
-function openLoad(model, management, again) {
+function openLoad(model, again) {
   openDialog(`Load ${model.modelKey}`, (close) => {
     const order = new FieldSet(model.type === 'embedding' ? ORDER_FIELDS.slice(0, 2) : ORDER_FIELDS);
     const config = new FieldSet(limited(LOAD_FIELDS, model.maxContextLength));
     const inference = new FieldSet(INFERENCE_FIELDS);
     const trouble = h('div', null);
-    const submit = button(management === 'gateway' ? 'Activate in the gateway' : 'Load', () => undefined, { type: 'submit', class: 'primary' });
+    const submit = button('Load', () => undefined, { type: 'submit', class: 'primary' });
     const start = async (event) => {
       event.preventDefault();
       const [ordered, loadConfig, defaultInference] = [order.read(), config.read(), inference.read()];
@@ -187,10 +211,10 @@ function openLoad(model, management, again) {
         const answer = await post('/admin/models/load', body);
         announce(answer.message);
         void again();
-        if (answer.workflow !== undefined || answer.notApplied !== undefined) replace(trouble, loadedAnyway(answer));
+        if (answer.workflow !== undefined || answer.notApplied !== undefined) showThere(trouble, loadedAnyway(answer));
         else close();
       } catch (error) {
-        replace(trouble, failure(error));
+        showThere(trouble, failure(error));
         if (error instanceof ApiError) {
           order.show(error.faults);
           config.show(error.faults, ['loadConfig']);
@@ -209,6 +233,12 @@ function openLoad(model, management, again) {
       h('div', { class: 'buttons' }, submit, button('Close', close)),
     );
   });
+}
+
+/** Show something in a dialog that may be scrolled to somewhere else. */
+function showThere(place, what) {
+  replace(place, what);
+  place.scrollIntoView({ block: 'nearest' });
 }
 
 function limited(fields, longest) {
