@@ -248,6 +248,23 @@ class PageTests(SynchronousTestCase):
             self.assertIn(gateway.ask("GET", other, key=None).status, (400, 404), other)
         self.assertEqual(gateway.ask("GET", "/dashboard", key=None, headers={"Host": "evil.example"}).status, 421)
 
+    def test_unchanged(self) -> None:
+        """A browser that has the page or a file of it already, of this version, is told no more than that."""
+        gateway = MemoryGateway()
+        version = PageAssets.read().version
+        for path in ("/dashboard", f"/dashboard/assets/{version}/app.js"):
+            first = gateway.ask("GET", path, key=None)
+            tag = (first.header(b"ETag") or b"").decode()
+            self.assertIn(version, tag)
+            for known in (tag, f'"x", {tag}', "*", tag.removeprefix("W/")):
+                answer = gateway.ask("GET", path, key=None, headers={"If-None-Match": known})
+                self.assertEqual((answer.status, answer.body), (304, b""), known)
+                self.assertEqual(answer.header(b"ETag"), first.header(b"ETag"))
+                self.assertEqual(answer.header(b"Cache-Control"), first.header(b"Cache-Control"))
+            for known in ('"x"', 'W/"another"', version, ""):
+                answer = gateway.ask("GET", path, key=None, headers={"If-None-Match": known})
+                self.assertEqual((answer.status, answer.body), (200, first.body), known)
+
     def test_version(self) -> None:
         """Another file is another version."""
         first, second = (PageAssets({"index.html": b"x", "a.js": text}) for text in (b"1", b"2"))

@@ -141,7 +141,14 @@ class DashboardApi:
     def _send(self, request: Any, asset: Asset, caching: tuple[bytes, bytes]) -> None:
         isCompressed = b"gzip" in (request.head.first(b"accept-encoding") or b"")
         encoding: HeaderPairs = ((b"Content-Encoding", b"gzip"),) if isCompressed else ()
-        headers = ((b"Content-Type", asset.contentType), caching, (b"Vary", b"Accept-Encoding"), *encoding, *SECURITY)
+        # Weak: compressed or not, it is the same.
+        tag = b'W/"%b"' % self._assets.version.encode()
+        fields = (caching, (b"ETag", tag), (b"Vary", b"Accept-Encoding"), *SECURITY)
+        if _knows(request.head, tag):
+            request.sendHead(304, b"Not Modified", fields, None)
+            request.finish()
+            return
+        headers = ((b"Content-Type", asset.contentType), *encoding, *fields)
         request.sendWhole(200, headers, asset.compressed if isCompressed else asset.body)
 
     def _tell(self, request: Any, principal: Principal, setCookie: bytes | None = None) -> None:
@@ -155,6 +162,12 @@ class DashboardApi:
         }
         fields = _JSON if setCookie is None else (*_JSON, (b"Set-Cookie", setCookie))
         request.sendWhole(200, fields, msgspec.json.encode(told))
+
+
+def _knows(head: RequestHead, tag: bytes) -> bool:
+    """Whether a browser has it already: ``If-None-Match`` is compared weakly (RFC 9110 section 13.1.2)."""
+    known = {each.strip().removeprefix(b"W/") for each in b",".join(head.fields.get(b"if-none-match", ())).split(b",")}
+    return b"*" in known or tag.removeprefix(b"W/") in known
 
 
 def _headWith(head: RequestHead, key: str) -> RequestHead:
