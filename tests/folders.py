@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import SkipTest
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -19,6 +23,22 @@ def temporaryFolder(case: SynchronousTestCase) -> Path:
     folder = TemporaryDirectory()
     case.addCleanup(folder.cleanup)
     return Path(folder.name)
+
+
+@contextmanager
+def fullBeyond(size: int) -> Iterator[None]:
+    """Have no file of this process grow beyond so many bytes: a write that would fails, or is cut short, as on a full disk."""
+    if sys.platform == "win32":
+        msg = "Windows limits no files"
+        raise SkipTest(msg)
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def selfSigned() -> bytes:

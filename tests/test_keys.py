@@ -25,7 +25,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from tests.folders import temporaryFolder
+from tests.folders import fullBeyond, temporaryFolder
 from tests.test_state import StoreTestCase
 
 ADMIN = frozenset({Scope.ADMIN})
@@ -203,6 +203,23 @@ class KeyRingTests(RingTestCase):
         self.failureResultOf(self.ring.change(made.key.id, lambda key: replace(key, scopes=ADMIN)), Unavailable)
         self.assertEqual(self.ring.principals, {digestOf(made.secret): made.key.principal})
         self.assertEqual(self.told, [])
+
+    def test_diskFails(self) -> None:
+        """What a disk that fails does not take is told, and not in force; as soon as it takes it again, nothing is in the way."""
+        made = self.add()
+        self.told.clear()
+        with fullBeyond(100):
+            for act in (
+                lambda: self.ring.add("bob", ADMIN),
+                lambda: self.ring.revoke(made.key.id),
+                lambda: self.ring.rotate(made.key.id, 0),
+                lambda: self.ring.change(made.key.id, lambda key: replace(key, scopes=ADMIN)),
+            ):
+                self.assertIn("Nothing has changed.", self.failureResultOf(act(), Unavailable).value.message)
+        self.assertEqual(self.ring.principals, {digestOf(made.secret): made.key.principal})
+        self.assertEqual(self.told, [])
+        self.successResultOf(self.ring.add("bob", ADMIN))
+        self.assertEqual(len(self.ring.principals), 2)
 
     def test_used(self) -> None:
         """When a key was used last is known until it is revoked."""

@@ -30,7 +30,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.folders import temporaryFolder
+from tests.folders import fullBeyond, temporaryFolder
 
 T = TypeVar("T")
 
@@ -344,6 +344,22 @@ class ThreadTests(TestCase):
         await self.store.run(lambda c: c.execute("PRAGMA max_page_count=100000").close())
         await active.activate(QWEN)
         self.assertEqual(active.current(), QWEN)
+
+    async def test_failing(self) -> None:
+        """A disk that takes no more in the middle of a write fails that one request with a sentence, and the next one passes."""
+        active = StoredActiveModel(self.store)
+        await active.activate(GEMMA)
+        size = (self.folder / f"{STATE_FILE}-wal").stat().st_size
+        with fullBeyond(size + 100):
+            for _ in range(2):
+                with self.assertRaises(Unavailable) as caught:
+                    await active.activate(ActiveModel("m" * 100_000))
+                self.assertIn("the disk that holds its state fails", caught.exception.message)
+                self.assertEqual(active.current(), GEMMA)
+        await active.activate(QWEN)
+        fresh = StoredActiveModel(self.store)
+        await fresh.load()
+        self.assertEqual((active.current(), fresh.current()), (QWEN, QWEN))
 
     async def test_cancelledAndFailed(self) -> None:
         """An activation that nobody waits for any more and that fails leaves all as it was and ends in silence."""

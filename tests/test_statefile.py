@@ -18,7 +18,7 @@ from subprocess import run
 from lmgateway.statefile import LOCK_FILE, STATE_FILE, StateError, connect, prepare, signOwner, takeFolder, transact
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.folders import temporaryFolder
+from tests.folders import fullBeyond, temporaryFolder
 
 LEFT_BEHIND = """
 import os, signal, sys
@@ -181,6 +181,16 @@ class PrepareTests(SynchronousTestCase):
                 connection.execute(f"PRAGMA {mark}")
             self.assertRefused("not a gateway's")
 
+    def test_full(self) -> None:
+        """Wherever a disk is full at the very first start, it is said, and with room again the same folder serves."""
+        for size in (0, 100, 4096, 10_000):
+            for file in self.folder.iterdir():
+                file.unlink()
+            with fullBeyond(size):
+                error = self.assertRaises(StateError, prepare, self.path)
+            self.assertIn("Is the disk full or read-only?", str(error))
+            prepare(self.path)
+
     def test_noFile(self) -> None:
         """A folder in the file's place is refused in a sentence."""
         self.path.mkdir()
@@ -282,6 +292,13 @@ class TakeFolderTests(SynchronousTestCase):
     def second(self) -> str:
         """What another process says that takes the folder."""
         return run([sys.executable, "-c", SECOND, str(self.folder)], check=True, capture_output=True, text=True).stdout  # noqa: S603 - our own command
+
+    def test_numberNotTaken(self) -> None:
+        """The number is for people: a full disk that does not take it keeps nobody from owning the folder."""
+        with fullBeyond(0):
+            lock = takeFolder(self.folder)
+        self.addCleanup(os.close, lock)
+        self.assertIn("Another gateway is using the state folder", self.second())
 
     def test_fork(self) -> None:
         """The lock outlives the parent's descriptor in a child, as when twistd goes into the background."""

@@ -13,7 +13,7 @@ from lmgateway.tls.folder import AUTHORITY_FILE, CERTIFICATE_FILE, LEAF_FILE, Tl
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.folders import temporaryFolder
+from tests.folders import fullBeyond, temporaryFolder
 from tests.tls.support import NOW, SUBJECTS
 
 LATER = NOW + timedelta(days=340)
@@ -126,6 +126,17 @@ class FolderTests(SynchronousTestCase):
         error = self.assertRaises(TlsError, self.folder.begin, SUBJECTS, NOW)
         self.assertRegex(str(error), r"^The file tls/ca\.pem in the state folder cannot be written \(File exists\)\.")
         self.assertNotIn(str(self.state), str(error))
+
+    def test_full(self) -> None:
+        """A disk that becomes full in the middle of a file leaves the old one, and says so; once there is room it is replaced."""
+        self.folder.ensure(SUBJECTS, NOW)
+        before = self.folder.leafPath.read_bytes()
+        with fullBeyond(100):
+            error = self.assertRaises(TlsError, self.folder.renew, SUBJECTS, NOW)
+        self.assertIn("tls/leaf.pem in the state folder cannot be written", str(error))
+        self.assertEqual(self.folder.leafPath.read_bytes(), before)
+        self.folder.renew(SUBJECTS, NOW)
+        self.assertNotEqual(self.folder.leafPath.read_bytes(), before)
 
     def test_foreignLeaf(self) -> None:
         """A leaf that another authority has signed is replaced rather than served."""
