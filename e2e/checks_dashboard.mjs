@@ -285,7 +285,7 @@ await check(`takes ${EVENTS_PER_SECOND} events a second without a frame over ${L
       await other.goto('about:blank');
     }
     told.push(`${view}: longest frame ${attempts.map((each) => `${Math.round(each.longest)} ms of ${each.count}`).join(', then ')}, ${attempts.at(-1).rows} rows`);
-    if (isCrowded()) told.push('not judged, the machine is busy with more than it can do');
+    if (isCrowded() && attempts.at(-1).longest >= LONGEST_FRAME_MS) told.push('not judged, the machine is busy with more than it can do');
     hold((isCrowded() || attempts.at(-1).longest < LONGEST_FRAME_MS) && attempts.every((each) => each.rows <= 500), told.join('; '));
   }
   await other.close();
