@@ -220,6 +220,18 @@ class RoundsTests(SynchronousTestCase):
         self.pass_(3 * PROGRESS_SECONDS)
         self.assertEqual(len(self.told), 5)
 
+    def test_progressWithEvents(self) -> None:
+        """While events come the progress goes with them, about once a second, and nobody is served more often for it."""
+        reader = Reader(self.rounds)
+        self.rounds.join(reader, isWatching=True)
+        self.pass_(0.05)
+        reader.served.clear()
+        for _ in range(60):
+            self.happen()
+            self.pass_(PROGRESS_SECONDS / 10)
+        self.assertLessEqual(len(reader.served), 61)
+        self.assertIn(len([each for each in reader.progress if each]), (5, 6, 7))
+
     def test_noProgress(self) -> None:
         """While there is none to tell nobody is served for it."""
         self.progress = b""

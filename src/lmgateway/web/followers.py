@@ -28,7 +28,10 @@ HEARTBEAT_SECONDS = 15.0
 """How often each stream is sent a comment, so that nobody on the way takes it for dead."""
 
 PROGRESS_SECONDS = 1.0
-"""How often those who watch are told how far the answers are that pass."""
+"""About how often those who watch are told how far the answers are that pass."""
+
+LEAST_PROGRESS_SECONDS = 0.9 * PROGRESS_SECONDS
+"""After how long the progress goes along with events that come, so that it is seldom written by itself."""
 
 RETRY_MS = 2000
 """After how long a client that lost its stream comes back."""
@@ -139,6 +142,7 @@ class Rounds:
         self._turnCall: IDelayedCall | None = None
         self._beatCall: IDelayedCall | None = None
         self._progressCall: IDelayedCall | None = None
+        self._nextProgress = 0.0
         self._nextTurn = 0.0
 
     def __len__(self) -> int:
@@ -155,6 +159,7 @@ class Rounds:
             self._watching.add(follower)
             if self._progressCall is None:
                 self._progressCall = self._clock.callLater(PROGRESS_SECONDS, self._progressDue)
+                self._nextProgress = self._clock.seconds() + LEAST_PROGRESS_SECONDS
         if self._beatCall is None:
             self._beatCall = self._clock.callLater(HEARTBEAT_SECONDS, self._beat)
         self.ask()
@@ -200,6 +205,7 @@ class Rounds:
     def _beginRound(self) -> None:
         self._isWanted = False
         self._due.extend(self._followers)
+        self._takeProgress()
         self._edition = Edition(self.journal, self._clock.seconds, self._comment, self._progress)
         self._comment = self._progress = b""
         # What happens from here on is for the next round.
@@ -213,9 +219,15 @@ class Rounds:
 
     def _progressDue(self) -> None:
         self._progressCall = self._clock.callLater(PROGRESS_SECONDS, self._progressDue)
-        self._progress = self._tellProgress()
+        self._takeProgress()
         if self._progress:
             self.ask()
+
+    def _takeProgress(self) -> None:
+        now = self._clock.seconds()
+        if self._watching and now >= self._nextProgress:
+            self._nextProgress = now + LEAST_PROGRESS_SECONDS
+            self._progress = self._tellProgress()
 
     def _serve(self, follower: IFollower, edition: Edition) -> bool:
         try:
