@@ -75,15 +75,18 @@ await load(PACED);
 
 await check(`${2 * PACED} events a second for ${ROUNDS * SECONDS} seconds: no frame over ${LONGEST_FRAME_MS} ms, memory stays`, async () => {
   const longest = [];
+  const busy = [];
   const kept = [];
   const figures = await compare(PACED, async (_, act) => {
     await watchFrames();
+    const { TaskDuration: before } = await page.metrics();
     const window_ = await act();
+    busy.push(Math.round(((await page.metrics()).TaskDuration - before) * 100 / window_.seconds));
     longest.push(Math.round(await page.evaluate(() => Math.max(...window.frames_.slice(2)))));
     kept.push(await heap());
     return window_;
   });
-  const say = `longest frames ${longest.join(' ')} ms; heap ${kept.map((each) => each.mb.toFixed(1)).join(' ')} MB, nodes ${kept.map((each) => each.nodes).join(' ')}; gateway CPU per request ${told(figures.without, costOf)} us without, ${told(figures.withOne, costOf)} us with the dashboard: ${ratios(figures, costOf)}; requests/s ${told(figures.without, rateOf)} and ${told(figures.withOne, rateOf)}`;
+  const say = `longest frames ${longest.join(' ')} ms, its thread busy ${busy.join(' ')} %; heap ${kept.map((each) => each.mb.toFixed(1)).join(' ')} MB, nodes ${kept.map((each) => each.nodes).join(' ')}; gateway CPU per request ${told(figures.without, costOf)} us without, ${told(figures.withOne, costOf)} us with the dashboard: ${ratios(figures, costOf)}; requests/s ${told(figures.without, rateOf)} and ${told(figures.withOne, rateOf)}`;
   hold(Math.max(...longest) < LONGEST_FRAME_MS && kept.at(-1).mb < 1.5 * kept[1].mb, say);
   return say;
 });

@@ -121,6 +121,27 @@ const nameOf = (element) => element.dataset.of ?? element.getAttribute('aria-lab
 /** The heading of the view: where the focus is at home. @returns {HTMLElement | null} */
 export const heading = () => document.querySelector('main h1');
 
+/**
+ * Have something drawn: in the next frame, but no sooner than some time after it was drawn last. Nobody reads faster.
+ * @param {() => void} draw
+ * @param {number} everyMs
+ * @returns {() => void} asks for it.
+ */
+export function paced(draw, everyMs = 100) {
+  let isDue = false;
+  let drawnAt = -Infinity;
+  const frame = () => {
+    isDue = false;
+    drawnAt = performance.now();
+    draw();
+  };
+  return () => {
+    if (isDue) return;
+    isDue = true;
+    setTimeout(() => requestAnimationFrame(frame), Math.max(0, drawnAt + everyMs - performance.now()));
+  };
+}
+
 let counter = 0;
 
 /**

@@ -3,6 +3,7 @@
  */
 
 import { get } from './api.js';
+import { paced } from './dom.js';
 import { Rate } from './rate.js';
 
 /** Requests that are shown at once; more are counted. */
@@ -33,7 +34,9 @@ export class Live {
     /** @type {Set<() => void>} */
     this._watchers = new Set();
     this._looking = false;
-    this._due = false;
+    this._changed = paced(() => {
+      for (const watcher of this._watchers) watcher();
+    });
     feed.listen((events) => this._take(events));
     feed.listenProgress((data) => this._progress(data));
     feed.watch(() => {
@@ -41,7 +44,7 @@ export class Live {
     });
   }
 
-  /** Be told, at most once a frame, that something has changed. @param {() => void} watcher @returns {() => void} ends it. */
+  /** Be told, ten times a second at most, that something has changed. @param {() => void} watcher @returns {() => void} ends it. */
   watch(watcher) {
     this._watchers.add(watcher);
     return () => this._watchers.delete(watcher);
@@ -144,15 +147,6 @@ export class Live {
     }
     this.ended.unshift({ ...request, ...data, ending, startedAt: request?.startedAt ?? data.timestamp });
     if (this.ended.length > MOST_ENDED) this.ended.length = MOST_ENDED;
-  }
-
-  _changed() {
-    if (this._due) return;
-    this._due = true;
-    requestAnimationFrame(() => {
-      this._due = false;
-      for (const watcher of this._watchers) watcher();
-    });
   }
 }
 

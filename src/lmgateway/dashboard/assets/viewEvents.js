@@ -2,7 +2,7 @@
  * The live feed of events.
  */
 
-import { button, freshId, h, keepingFocus, replace, setText } from './dom.js';
+import { button, freshId, h, keepingFocus, paced, replace, setText } from './dom.js';
 import { count, counted, duration, inline, speed, timeOf } from './format.js';
 import { badge, codeBlock, notice, openDialog } from './parts.js';
 import { MOST_RECENT } from './page.js';
@@ -18,8 +18,8 @@ const GROUPS = [
 ];
 
 const BAD = new Set(['error', 'auth_failure', 'upstream_down', 'gap']);
-/** Rows that one frame adds: more of them come in the next. */
-const MOST_PER_FRAME = 60;
+/** Rows that are added at once: more of them come a little later. */
+const MOST_AT_ONCE = 150;
 
 /** @param {HTMLElement} root @param {import('./page.js').Page} page */
 export function mountEvents(root, page) {
@@ -30,7 +30,6 @@ export function mountEvents(root, page) {
   let isPaused = false;
   let missed = 0;
   let pending = [];
-  let isDue = false;
 
   const passes = (event) => {
     const group = GROUPS.find(([, isIn]) => isIn(event.type));
@@ -48,9 +47,8 @@ export function mountEvents(root, page) {
     status();
   };
   const drain = () => {
-    isDue = false;
     if (isPaused) return;
-    const batch = pending.splice(0, MOST_PER_FRAME);
+    const batch = pending.splice(0, MOST_AT_ONCE);
     list.prepend(...batch.reverse().map(rowOf));
     keepingFocus(list, () => {
       while (list.childElementCount > MOST_RECENT) list.lastElementChild.remove();
@@ -58,11 +56,7 @@ export function mountEvents(root, page) {
     status();
     if (pending.length > 0) schedule();
   };
-  const schedule = () => {
-    if (isDue) return;
-    isDue = true;
-    requestAnimationFrame(drain);
-  };
+  const schedule = paced(drain);
   const stop = page.feed.listen((events) => {
     if (isPaused) {
       missed += events.length;
