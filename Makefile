@@ -7,7 +7,7 @@
 #   make lowest   the tests, with the oldest dependencies that setup.cfg allows
 #   make e2e      real clients against a real model server; installs what it needs, some 400 MB
 #   make bench    benchmarks; installs what they need
-#   make faults   kills, full disks, floods and the like against a running gateway, half an hour; needs Linux and a C compiler
+#   make faults   kills, full disks, floods and the like against a running gateway, about an hour; needs Linux and a C compiler
 #   make format   reformat the code
 #   make install  the environment of the above, and no more
 #   make clean    throw away what can be made again
