@@ -39,10 +39,10 @@ from trials import Trials, waitFor
 
 STATE, AUDIT, BOTH = "/state/state.sqlite3", "/state/audit.jsonl", "/state/"
 KNOWN = re.compile(
-    r"state[0-9]*/(state\.lock|state\.sqlite3(-wal|-shm|-journal)?|audit\.jsonl|tls/(ca\.pem|ca\.crt|leaf\.pem)\.new)"
-    r"|(access|process)\.log(\.new)?"
+    r"state[0-9]*/(state\.lock|(\w+/)?state\.sqlite3(-wal|-shm|-journal)?|audit\.jsonl|tls/(ca\.pem|ca\.crt|leaf\.pem)\.new)"
+    r"|(access|process)\.log(\.new)?|.*/plugins/\w+dropin\.cache\.new"
 )
-"""What the gateway writes to: all that is tried here."""
+"""What the gateway writes to: all that is tried here, a copy of a state file that is inspected, and Twisted's list of its plugins."""
 
 ROTATE_SIZE = 64 << 10
 LINES_WAIT = 0.3
