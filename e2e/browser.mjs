@@ -6,6 +6,7 @@
  */
 
 import { createRequire } from 'node:module';
+import { cpus, loadavg } from 'node:os';
 import { createInterface } from 'node:readline';
 
 const require = createRequire(`${process.cwd()}/`);
@@ -39,6 +40,9 @@ export async function check(sentence, act) {
 export function hold(isTrue, what) {
   if (!isTrue) throw new Error(what);
 }
+
+/** Whether twice as many programs want to run as can: then the lengths of frames mean nothing. */
+export const isCrowded = () => loadavg()[0] > 2 * cpus().length;
 
 /** @param {number} ms */
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -4,9 +4,7 @@
  * Run by dashboard.py.
  */
 
-import { cpus, loadavg } from 'node:os';
-
-import { ask, BASE, check, finish, hold, KEY, launch, openTab, pause, WAIT_MS } from './browser.mjs';
+import { ask, BASE, check, finish, hold, isCrowded, KEY, launch, openTab, pause, WAIT_MS } from './browser.mjs';
 
 const MODEL = 'qwen/qwen3-8b';
 const OTHER = 'google/gemma-3-4b';
@@ -16,9 +14,6 @@ const SECONDS_OF_LOAD = 6;
 const EVENTS_PER_SECOND = 500;
 const LONGEST_FRAME_MS = 100;
 const MOST_ATTEMPTS = 3;
-
-/** Whether twice as many programs want to run as can. */
-const isCrowded = () => loadavg()[0] > 2 * cpus().length;
 
 const chat = (body) =>
   fetch(`${BASE}/v1/chat/completions`, {

