@@ -15,7 +15,6 @@ from twisted.web.resource import IResource
 
 from lmgateway.audit import AuditLog
 from lmgateway.dashboard.assets import PageAssets
-from lmgateway.dashboard.sessions import Sessions
 from lmgateway.dashboard.site import DashboardApi
 from lmgateway.inventory import Inventory, Management
 from lmgateway.keydesk import KeyDesk
@@ -29,6 +28,7 @@ from lmgateway.policy.injection import MemberSplicer
 from lmgateway.policy.limits import RequestLimits
 from lmgateway.policy.model_names import KnownModels
 from lmgateway.policy.routes import CA_PATH
+from lmgateway.policy.sessions import Sessions
 from lmgateway.policy.stream_options import UsageAsking
 from lmgateway.settings import Settings
 from lmgateway.state import StateStore, StoredActiveModel

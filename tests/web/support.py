@@ -11,7 +11,6 @@ from typing import Any
 
 from lmgateway.audit import AuditEntry
 from lmgateway.dashboard.assets import PageAssets
-from lmgateway.dashboard.sessions import Sessions
 from lmgateway.dashboard.site import DashboardApi
 from lmgateway.errors import Unavailable
 from lmgateway.interfaces import IActiveModel, IEventJournal
@@ -20,6 +19,7 @@ from lmgateway.policy.completion import Completions
 from lmgateway.policy.explaining import Explainer
 from lmgateway.policy.injection import MemberSplicer
 from lmgateway.policy.limits import RequestLimits
+from lmgateway.policy.sessions import Sessions
 from lmgateway.policy.stream_options import UsageAsking
 from lmgateway.settings import Settings, loadSettings
 from lmgateway.studio.service import ModelService

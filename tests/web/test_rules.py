@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lmgateway.dashboard.sessions import Sessions
 from lmgateway.errors import Unauthenticated
 from lmgateway.message import Principal, RequestHead, Scope
 from lmgateway.policy.authentication import digestOf
+from lmgateway.policy.sessions import Sessions
 from lmgateway.settings import loadSettings
 from lmgateway.web.rules import CONFIGURED_KEY, KEYLESS_NAME, LOCAL, Rules, makeRules, needsKey
 from msgspec.structs import replace

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.dashboard.test_sessions -*-
+# -*- test-case-name: tests.dashboard.test_site -*-
 """
 The files of the dashboard's page, read once.
 

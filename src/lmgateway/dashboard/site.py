@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.dashboard.test_sessions -*-
+# -*- test-case-name: tests.dashboard.test_site -*-
 """
 ``/dashboard``: the page, its files, and signing in to it. Whatever the page shows or does goes by the gateway's other APIs.
 """
@@ -13,11 +13,11 @@ from klein import Klein
 
 from lmgateway import __version__
 from lmgateway.dashboard.assets import Asset, PageAssets
-from lmgateway.dashboard.sessions import LONGEST_SECONDS, Sessions, cookie, tokenIn
 from lmgateway.errors import BadRequest, NotFound, Unauthenticated
 from lmgateway.message import HeaderPairs, Principal, RequestHead
 from lmgateway.policy.authentication import digestOf
 from lmgateway.policy.checks import decodeObject
+from lmgateway.policy.sessions import LONGEST_SECONDS, Sessions, cookie, tokenIn
 from lmgateway.web.limits import KeyRefusals
 from lmgateway.web.responses import answerErrors, requireJson
 from lmgateway.web.rules import Rules

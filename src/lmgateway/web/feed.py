@@ -20,8 +20,8 @@ import msgspec
 from klein import Klein
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from lmgateway.dashboard.sessions import Sessions, decidingToken
 from lmgateway.errors import BadRequest, TooManyRequests
+from lmgateway.policy.sessions import Sessions, decidingToken
 from lmgateway.telemetry.exchanges import Exchanges
 from lmgateway.telemetry.journal import Batch, Journal
 from lmgateway.telemetry.progress import encodeProgress

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from lmgateway.dashboard.sessions import SessionAuthenticator, Sessions
 from lmgateway.interfaces import IAddressPolicy, IAuthenticator, IAuthorizer, IHeaderPolicy
 from lmgateway.message import Grant, Principal, Scope
 from lmgateway.policy.addresses import AddressPolicy
@@ -20,6 +19,7 @@ from lmgateway.policy.client_certificates import CertificateAuthenticator
 from lmgateway.policy.headers import HeaderPolicy
 from lmgateway.policy.keyless import KeylessAuthenticator
 from lmgateway.policy.routes import RouteTable
+from lmgateway.policy.sessions import SessionAuthenticator, Sessions
 from lmgateway.settings import Settings
 
 EVERY_SCOPE = frozenset(Scope)

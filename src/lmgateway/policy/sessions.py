@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.dashboard.test_sessions -*-
+# -*- test-case-name: tests.policy.test_sessions -*-
 """
 Who is signed in to the dashboard.
 
