@@ -19,6 +19,8 @@ const REQUEST_EVERY_MS = 500;
 /** So long two requests a second take to fill what holds the last 1,000 requests and the last 256 kB of events. */
 const FILLING_MINUTES = 10;
 const MOST_GROWTH = 0.1;
+/** In MB, or pieces: less than that in an hour is not told apart from warming up. */
+const LEAST = 0.5;
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, Math.max(0, ms)));
 const browser = await puppeteer.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', '--disable-gpu'] });
@@ -80,7 +82,7 @@ if (settled.length > 1) {
   const slopes = COLUMNS.slice(0, -1).map(([name]) => slope(settled, name));
   line('an hour', slopes.map(({ perHour }, index) => `${perHour >= 0 ? '+' : ''}${perHour.toFixed(COLUMNS[index][2] || 1)}`));
   line('share', slopes.map(({ perHour, usual }) => `${((100 * perHour) / usual).toFixed(1)} %`));
-  if (settled.length > FILLING_MINUTES) isSteady = isSteady && slopes.every(({ perHour, usual }) => perHour < MOST_GROWTH * usual);
+  if (settled.length > FILLING_MINUTES) isSteady = isSteady && slopes.every(({ perHour, usual }) => perHour < Math.max(LEAST, MOST_GROWTH * usual));
 }
 if (troubles.length > 0) console.log(`Troubles (${troubles.length}): ${troubles.slice(0, 5).join('; ')}`);
 await browser.close();
